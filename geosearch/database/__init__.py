@@ -1,0 +1,1 @@
+"""Connections, the embedded server, tables, spaces, and the installation of sql/."""

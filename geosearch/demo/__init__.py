@@ -1,0 +1,1 @@
+"""A small real archive cut from Blue Marble, with simulated astronaut photographs."""

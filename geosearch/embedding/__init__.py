@@ -1,0 +1,1 @@
+"""Images that have no vector in a space → vectors."""

@@ -1,0 +1,1 @@
+"""Recall@k, precision@k and their reports: arrays in, figures out."""

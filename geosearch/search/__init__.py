@@ -1,0 +1,1 @@
+"""Query → Ranking: what a user asks, answered by the database."""

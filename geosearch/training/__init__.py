@@ -1,0 +1,1 @@
+"""What the models trained by this project share: ground splits, data, loops, cards."""

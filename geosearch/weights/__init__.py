@@ -1,0 +1,1 @@
+"""Small models that this project trained, one folder a model, each with its card."""

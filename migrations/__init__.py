@@ -1,0 +1,1 @@
+"""Alembic: tables and data only; functions, views and grants come from sql/."""

@@ -1,0 +1,1 @@
+"""The in-database half: numbered, idempotent SQL files, one subject each."""

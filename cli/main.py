@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from geosearch_cli.common import fail, known_failure
+from .common import fail, known_failure
 
 # In the order of the work: a name is a module beside this one, which defines `app` or a function of that name.
 GROUPS = (
@@ -22,13 +22,13 @@ class Groups(TyperGroup):
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Return the names of all groups."""
-        return [name for name in GROUPS if find_spec(f"geosearch_cli.{name}") is not None]
+        return [name for name in GROUPS if find_spec(f".{name}", __package__) is not None]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Import and return a group; None where there is none of that name."""
         if cmd_name not in self.list_commands(ctx):
             return None
-        module = import_module(f"geosearch_cli.{cmd_name}")
+        module = import_module(f".{cmd_name}", __package__)
         if hasattr(module, "app"):
             command: Any = typer.main.get_group(module.app)
         else:

@@ -1,0 +1,80 @@
+"""The in-database half: installs the numbered files of ``sql/``, each only when it, or what it is pinned to, changed.
+
+A file drops its own objects and makes them anew, so it can be run again at any time. PostgreSQL refuses the drop where
+somebody else's view or function depends on one of them; that refusal is passed on with its list.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+import psycopg
+
+from geosearch import __version__
+from geosearch.database.extensions import search_path
+from geosearch.errors import SchemaError
+
+
+@dataclass(frozen=True)
+class SqlFile:
+    """One file of ``sql/``: its name and its text."""
+
+    name: str
+    text: str
+
+    def digest(self, path: str) -> str:
+        """Return the SHA-256 of the file together with the search_path that its functions are pinned to."""
+        return hashlib.sha256(f"{path}\n{self.text}".encode()).hexdigest()
+
+
+@cache
+def sql_files() -> tuple[SqlFile, ...]:
+    """Return the files of ``sql/`` in the order of their numbers."""
+    found = [f for f in files("geosearch_sql").iterdir() if f.name.endswith(".sql")]
+    return tuple(SqlFile(f.name, f.read_text(encoding="utf-8")) for f in sorted(found, key=lambda f: f.name))
+
+
+def outdated_files(conn: psycopg.Connection) -> list[SqlFile]:
+    """Return the files that the database lacks or holds in another version."""
+    path = search_path(conn)
+    rows = conn.execute("select name, sha256 from geosearch.installed_sql").fetchall()
+    installed = {str(name): str(digest) for name, digest in rows}
+    return [file for file in sql_files() if installed.get(file.name) != file.digest(path)]
+
+
+def install_sql(conn: psycopg.Connection) -> list[str]:
+    """Install what is outdated, inside the caller's transaction, and return the names of the files that ran.
+
+    Raises SchemaError when objects of others depend on those to be replaced, or when a right is missing.
+    """
+    done = []
+    path = search_path(conn)
+    for file in outdated_files(conn):
+        # Functions say `set search_path from current`, which pins them to this very path.
+        conn.execute("select set_config('search_path', %s, true)", [path])
+        try:
+            conn.execute(file.text)  # type: ignore[arg-type]  # our own file, not input
+        except psycopg.errors.DependentObjectsStillExist as error:
+            raise SchemaError(_dependents(file.name, error)) from error
+        conn.execute(
+            "insert into geosearch.installed_sql (name, sha256, release) values (%s, %s, %s)"
+            " on conflict (name) do update set sha256 = excluded.sha256, release = excluded.release,"
+            " installed_at = now()",
+            [file.name, file.digest(path), __version__],
+        )
+        done.append(file.name)
+    known = [file.name for file in sql_files()]
+    conn.execute("delete from geosearch.installed_sql where name <> all (%s)", [known])
+    return done
+
+
+def _dependents(name: str, error: psycopg.Error) -> str:
+    detail = (error.diag.message_detail or "").strip()
+    return (
+        f"sql/{name} cannot be installed: {error.diag.message_primary}:\n{detail}\n"
+        "Nothing was changed. Drop these objects (keep their definitions: pg_get_viewdef shows that of a view),"
+        " run `geosearch db migrate` again, then create them anew."
+    )

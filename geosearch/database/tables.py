@@ -1,0 +1,195 @@
+"""The tables of schema ``geosearch`` as SQLAlchemy models: what Alembic compares a database with.
+
+Comments, grants, functions and views are not here but in ``sql/``. Vector tables (``space_<name>``) are made by
+``geosearch.create_space`` in SQL; :func:`space_table` describes one for those who query through SQLAlchemy.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from geoalchemy2 import Geography, WKBElement
+from pgvector.sqlalchemy import HALFVEC
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    DateTime,
+    Double,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+SCHEMA = "geosearch"
+
+# An image's place: its footprint, or its nadir where there is no footprint.
+PLACE = text("coalesce(footprint, nadir)")
+
+_now = func.now()
+_no_properties = text("'{}'::jsonb")
+
+
+class Base(DeclarativeBase):
+    """Base of the models; names of constraints are fixed so that migrations can speak of them."""
+
+    metadata = MetaData(
+        schema=SCHEMA,
+        naming_convention={
+            "pk": "%(table_name)s_pkey",
+            "fk": "%(table_name)s_%(column_0_name)s_fkey",
+            "uq": "%(table_name)s_%(column_0_N_name)s_key",
+            "ck": "%(table_name)s_%(constraint_name)s_check",
+            "ix": "%(table_name)s_%(column_0_N_name)s_idx",
+        },
+    )
+    type_annotation_map = {
+        str: Text,
+        datetime: DateTime(timezone=True),
+        float: Double,
+        bytes: LargeBinary,
+        dict[str, Any]: JSONB,
+        list[str]: ARRAY(Text),
+    }
+
+
+class Archive(Base):
+    """Images catalogued together."""
+
+    __tablename__ = "archive"
+    __table_args__ = (CheckConstraint("name <> ''", name="name"),)
+
+    id: Mapped[int] = mapped_column(Integer, Identity(always=True), primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    title: Mapped[str | None]
+    licence: Mapped[str | None]
+    attribution: Mapped[str | None]
+    root: Mapped[str | None]
+    properties: Mapped[dict[str, Any]] = mapped_column(server_default=_no_properties)
+    created_at: Mapped[datetime] = mapped_column(server_default=_now)
+
+
+class Image(Base):
+    """One photograph or tile."""
+
+    __tablename__ = "image"
+    __table_args__ = (
+        UniqueConstraint("archive_id", "name"),
+        CheckConstraint("name <> ''", name="name"),
+        # NaN is greater than every number in PostgreSQL, so the second comparison refuses it as well.
+        CheckConstraint("reach_m >= 0 and reach_m < 'infinity'::double precision", name="reach_m"),
+        CheckConstraint("jsonb_typeof(properties) = 'object'", name="properties"),
+        Index("image_place_idx", PLACE, postgresql_using="gist"),
+        # A search takes images with a reach apart: their circle is wider than that of the others.
+        Index("image_far_idx", PLACE, postgresql_using="gist", postgresql_where=text("reach_m > 0")),
+        Index("image_reach_m_idx", "reach_m", postgresql_where=text("reach_m > 0")),
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    archive_id: Mapped[int] = mapped_column(ForeignKey("geosearch.archive.id", ondelete="CASCADE"))
+    name: Mapped[str]
+    uri: Mapped[str | None]
+    captured_at: Mapped[datetime | None]
+    nadir: Mapped[WKBElement | None] = mapped_column(Geography("POINT", srid=4326, spatial_index=False))
+    footprint: Mapped[WKBElement | None] = mapped_column(Geography("MULTIPOLYGON", srid=4326, spatial_index=False))
+    reach_m: Mapped[float]
+    properties: Mapped[dict[str, Any]] = mapped_column(server_default=_no_properties)
+    content_sha256: Mapped[bytes | None]
+    source_sha256: Mapped[bytes | None]
+    problems: Mapped[list[str]] = mapped_column(server_default=text("'{}'::text[]"))
+    added_at: Mapped[datetime] = mapped_column(server_default=_now)
+    updated_at: Mapped[datetime] = mapped_column(server_default=_now)
+
+
+class Reject(Base):
+    """What could not be catalogued or embedded, and why."""
+
+    __tablename__ = "reject"
+    __table_args__ = (
+        CheckConstraint("stage in ('catalog', 'embed')", name="stage"),
+        Index(None, "archive_id", "stage"),
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    archive_id: Mapped[int] = mapped_column(ForeignKey("geosearch.archive.id", ondelete="CASCADE"))
+    stage: Mapped[str]
+    source: Mapped[str | None]
+    line: Mapped[int | None] = mapped_column(BigInteger)
+    name: Mapped[str | None]
+    reason: Mapped[str]
+    payload: Mapped[str | None]
+    at: Mapped[datetime] = mapped_column(server_default=_now)
+
+
+class Model(Base):
+    """An encoder, named with all that decides its vectors."""
+
+    __tablename__ = "model"
+    __table_args__ = (CheckConstraint("dimension > 0", name="dimension"),)
+
+    id: Mapped[int] = mapped_column(Integer, Identity(always=True), primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    family: Mapped[str | None]
+    revision: Mapped[str | None]
+    weights_sha256: Mapped[str | None]
+    dimension: Mapped[int] = mapped_column(Integer)
+    preprocessing: Mapped[dict[str, Any]] = mapped_column(server_default=_no_properties)
+    created_at: Mapped[datetime] = mapped_column(server_default=_now)
+
+
+class Space(Base):
+    """A model, its preprocessing, a dimension and a metric; every vector belongs to one."""
+
+    __tablename__ = "space"
+    __table_args__ = (
+        CheckConstraint("name ~ '^[a-z][a-z0-9_]{0,40}$'", name="name"),
+        CheckConstraint("dimension between 1 and 16000", name="dimension"),
+        CheckConstraint("metric = 'cosine'", name="metric"),
+        CheckConstraint("embeds = 'image'", name="embeds"),
+    )
+
+    id: Mapped[int] = mapped_column(Integer, Identity(always=True), primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    model_id: Mapped[int | None] = mapped_column(ForeignKey("geosearch.model.id"))
+    dimension: Mapped[int] = mapped_column(Integer)
+    metric: Mapped[str] = mapped_column(server_default=text("'cosine'"))
+    embeds: Mapped[str] = mapped_column(server_default=text("'image'"))
+    indexed_as: Mapped[str | None]
+    layout_version: Mapped[int] = mapped_column(Integer)
+    active: Mapped[bool] = mapped_column(Boolean, server_default=text("true"))
+    created_at: Mapped[datetime] = mapped_column(server_default=_now)
+
+
+class InstalledSql(Base):
+    """The files of ``sql/`` that this database holds."""
+
+    __tablename__ = "installed_sql"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    sha256: Mapped[str]
+    release: Mapped[str]
+    installed_at: Mapped[datetime] = mapped_column(server_default=_now)
+
+
+def space_table(name: str, dimension: int) -> Table:
+    """Return the vector table of a space of layout 1 as a SQLAlchemy table, apart from the models' metadata."""
+    return Table(
+        f"space_{name}",
+        MetaData(schema=SCHEMA),
+        Column("image_id", BigInteger, primary_key=True),
+        Column("content_sha256", LargeBinary),
+        Column("embedding", HALFVEC(dimension), nullable=False),
+        Column("embedded_at", DateTime(timezone=True), nullable=False, server_default=_now),
+    )

@@ -1,0 +1,47 @@
+-- The three groups and what they may do with the schema's tables. Roles belong to the whole server, not to this
+-- database: they are made once and never dropped here.
+do $$
+declare
+    role text;
+begin
+    foreach role in array array['geosearch_admin', 'geosearch_ingest', 'geosearch_read'] loop
+        if not exists (select from pg_catalog.pg_roles where rolname = role) then
+            begin
+                execute format('create role %I nologin', role);
+            exception
+                when duplicate_object or unique_violation then
+                    null;  -- another database of this server was migrated at the same moment
+                when insufficient_privilege then
+                    raise insufficient_privilege using
+                        message = format('role %s does not exist and %s may not create it', role, current_user),
+                        hint = 'Let a superuser run: create role geosearch_admin nologin; '
+                               'create role geosearch_ingest nologin; create role geosearch_read nologin;';
+            end;
+        end if;
+    end loop;
+end $$;
+
+-- Grants name every group rather than make one a member of another: membership may only be granted by whom
+-- PostgreSQL 16 and later call an admin of the role, and several databases share these roles.
+grant usage on schema geosearch to geosearch_admin, geosearch_ingest, geosearch_read;
+revoke all on all tables in schema geosearch from geosearch_admin, geosearch_ingest, geosearch_read;
+grant select on all tables in schema geosearch to geosearch_admin, geosearch_ingest, geosearch_read;
+
+grant insert, update, delete on geosearch.archive, geosearch.image, geosearch.reject, geosearch.model
+    to geosearch_admin;
+grant update (active, model_id) on geosearch.space to geosearch_admin;
+grant insert, update on geosearch.archive, geosearch.model to geosearch_ingest;
+grant insert, update, delete on geosearch.image, geosearch.reject to geosearch_ingest;
+
+-- Vector tables that are already there; create_space sees to later ones.
+do $$
+declare
+    relation regclass;
+begin
+    for relation in
+        select c.oid from geosearch.space s
+        join pg_catalog.pg_class c on c.relname = 'space_' || s.name and c.relnamespace = 'geosearch'::regnamespace
+    loop
+        execute format('grant insert, update, delete on %s to geosearch_admin, geosearch_ingest', relation);
+    end loop;
+end $$;

@@ -1,0 +1,74 @@
+-- What each table and column is. Functions and views carry their comments in the files that make them.
+comment on schema geosearch is 'Images of the Earth, their places and their embeddings; made by geosearch.';
+
+comment on table geosearch.archive is 'Images catalogued together.';
+comment on column geosearch.archive.id is 'Key.';
+comment on column geosearch.archive.name is 'The name that commands and functions know it by.';
+comment on column geosearch.archive.title is 'A title for people.';
+comment on column geosearch.archive.licence is 'The licence of the images.';
+comment on column geosearch.archive.attribution is 'Whom to credit.';
+comment on column geosearch.archive.root is 'Folder or address that the images were catalogued from.';
+comment on column geosearch.archive.properties is 'Anything else, a JSON object.';
+comment on column geosearch.archive.created_at is 'When the archive was made.';
+
+comment on table geosearch.image is
+    'One photograph or tile. Its place is coalesce(footprint, nadir); an image without a place lies in no circle.';
+comment on column geosearch.image.id is 'Key; never used again for another image.';
+comment on column geosearch.image.archive_id is 'The archive that it belongs to.';
+comment on column geosearch.image.name is 'Its name, unique in its archive.';
+comment on column geosearch.image.uri is 'Path or address of the picture.';
+comment on column geosearch.image.captured_at is 'When it was taken.';
+comment on column geosearch.image.nadir is 'The point beneath the spacecraft.';
+comment on column geosearch.image.footprint is 'The ground that it shows; edges are great circles.';
+comment on column geosearch.image.reach_m is
+    'How far from its place the shown ground may lie, in metres: 0 with a footprint, 2 500 km with a nadir only. '
+    'A search takes an image whose distance is at most radius + reach.';
+comment on column geosearch.image.properties is 'Further facts of the source, a JSON object.';
+comment on column geosearch.image.content_sha256 is 'SHA-256 of the image file: changed pixels are embedded anew.';
+comment on column geosearch.image.source_sha256 is 'SHA-256 of the catalogue row: a changed row is updated.';
+comment on column geosearch.image.problems is 'What is doubtful about it: an impossible nadir, a date in the future.';
+comment on column geosearch.image.added_at is 'When it was catalogued first.';
+comment on column geosearch.image.updated_at is 'When its row last changed.';
+
+comment on table geosearch.reject is 'What could not be catalogued or embedded, and why.';
+comment on column geosearch.reject.id is 'Key.';
+comment on column geosearch.reject.archive_id is 'The archive that it was meant for.';
+comment on column geosearch.reject.stage is 'Where it failed: catalog or embed.';
+comment on column geosearch.reject.source is 'The file that it came from.';
+comment on column geosearch.reject.line is 'Line or row in that file, from 1.';
+comment on column geosearch.reject.name is 'The name of the image, where known.';
+comment on column geosearch.reject.reason is 'Why it was refused.';
+comment on column geosearch.reject.payload is 'The refused row, to mend and try again.';
+comment on column geosearch.reject.at is 'When.';
+
+comment on table geosearch.model is 'An encoder, with all that decides its vectors: family, weights, preprocessing.';
+comment on column geosearch.model.id is 'Key.';
+comment on column geosearch.model.name is 'The name that commands know it by.';
+comment on column geosearch.model.family is 'The program that runs it, such as open_clip.';
+comment on column geosearch.model.revision is 'Version or tag of the weights.';
+comment on column geosearch.model.weights_sha256 is 'SHA-256 of the weights.';
+comment on column geosearch.model.dimension is 'Length of its vectors.';
+comment on column geosearch.model.preprocessing is 'How pixels and text are prepared, a JSON object.';
+comment on column geosearch.model.created_at is 'When it was recorded.';
+
+comment on table geosearch.space is
+    'A model, its preprocessing, a dimension and a metric. The vectors of space x lie in table space_x.';
+comment on column geosearch.space.id is 'Key.';
+comment on column geosearch.space.name is 'The name that functions know it by; its table is space_<name>.';
+comment on column geosearch.space.model_id is 'The model that makes its vectors; null where they are made elsewhere.';
+comment on column geosearch.space.dimension is 'Length of its vectors.';
+comment on column geosearch.space.metric is 'How two vectors compare: cosine.';
+comment on column geosearch.space.embeds is 'What a vector stands for: image.';
+comment on column geosearch.space.indexed_as is 'The approximate index over its vectors; null where there is none.';
+comment on column geosearch.space.layout_version is 'Version of the layout of its table, for migrations.';
+comment on column geosearch.space.active is 'Whether it is offered where no space is named.';
+comment on column geosearch.space.created_at is 'When it was made.';
+
+comment on table geosearch.installed_sql is 'The files of functions and views that this database holds.';
+comment on column geosearch.installed_sql.name is 'File name.';
+comment on column geosearch.installed_sql.sha256 is 'SHA-256 of the file and the search_path that it is pinned to.';
+comment on column geosearch.installed_sql.release is 'The geosearch release that installed it.';
+comment on column geosearch.installed_sql.installed_at is 'When.';
+
+comment on table geosearch.alembic_version is 'The revision of the tables.';
+comment on column geosearch.alembic_version.version_num is 'Name of the last migration that ran.';

@@ -95,12 +95,18 @@ def status(home: Path | None = None) -> ServerStatus:
         raise ServerError(f"{cluster} belongs to another user. Name a folder of your own in GEOSEARCH_HOME.") from error
     if pid is None:
         return ServerStatus("stopped", postgresql=str(process.data_major(data)), **common)
-    if not process.answering(cluster) or not _layout(cluster):
+    if not (process.answering(cluster) and _layout(cluster)):
         return ServerStatus("starting", pid=pid, postgresql=str(process.data_major(data)), **common)
     import psycopg
 
-    with psycopg.connect(admin_url(home), connect_timeout=10) as conn:
-        version = conn.info.parameter_status("server_version")
+    try:
+        with psycopg.connect(admin_url(home), connect_timeout=10) as conn:
+            version = conn.info.parameter_status("server_version")
+    except psycopg.OperationalError as error:
+        raise ServerError(
+            f"the private PostgreSQL runs (process {pid}) and takes no connection: {str(error).strip()} "
+            f"(log: {cluster / 'server.log'})"
+        ) from error
     return ServerStatus("running", pid=pid, postgresql=version, url=_url(cluster), **common)
 
 

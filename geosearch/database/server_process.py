@@ -7,6 +7,7 @@ import hashlib
 import os
 import re
 import socket as sockets
+import struct
 import sys
 import time
 from pathlib import Path
@@ -17,6 +18,7 @@ from geosearch.errors import ServerError
 
 SOCKET_NAME = ".s.PGSQL.5432"
 SOCKET_PATH_BYTES = 103 if sys.platform == "darwin" else 107  # sun_path less its final zero
+_SSL_REQUEST = struct.pack("!ii", 8, 80877103)  # the protocol's shortest question; answered with one letter
 START_SECONDS = 120  # recovery after a crash may take this long
 
 
@@ -40,6 +42,9 @@ def answering(cluster: Path) -> bool:
         client.settimeout(5)
         try:
             client.connect(str(socket_folder(cluster) / SOCKET_NAME))
+            client.sendall(_SSL_REQUEST)  # a dying server's socket still takes the connection, but says nothing
+            if client.recv(1) not in (b"N", b"S"):
+                return False
         except OSError:
             return False
     # It listens already while it recovers from a crash; only `ready` takes connections.
@@ -82,7 +87,8 @@ def initialise(programs: Programs, cluster: Path, user: ServerUser) -> None:
         "--data-checksums",
     ]
     # `trust` is safe here: only the owner can enter the folder of the socket, and there is no other way in.
-    done = user.run([*argv, *locale, "--auth-local=trust", "--auth-host=reject"], cwd=cluster)
+    options += ["--auth-local=trust", "--auth-host=reject"]
+    done = user.run([programs.folder / "initdb", "-D", new, *options], cwd=cluster)
     if done.returncode:
         raise ServerError(f"initdb could not make {new}: {_last_lines(done.stderr)}")
     user.shell('echo "include \'geosearch.conf\'" >> "$1/postgresql.conf"; mv "$1" "$2"', new, cluster / "data")
@@ -180,7 +186,7 @@ def _is_postmaster_of(pid: int, data: Path) -> bool:
     if not proc.is_dir():
         return True  # no /proc on this system: it is alive, and that must do
     with contextlib.suppress(OSError):  # the link is closed to other users
-        return Path(os.readlink(proc / "cwd")) == data.resolve()
+        return (proc / "cwd").readlink() == data.resolve()
     with contextlib.suppress(OSError):
         return "postgres" in (proc / "comm").read_text(encoding="utf-8")
     return False

@@ -79,7 +79,7 @@ def template(server: str) -> Iterator[str]:
     with psycopg.connect(server, autocommit=True) as conn:
         conn.execute("select pg_advisory_lock(7365671)")  # sessions that share a server make the roles one by one
         for role in ("geosearch_admin", "geosearch_ingest", "geosearch_read", "geosearch"):
-            if not conn.execute("select from pg_roles where rolname = %s", [role]).fetchone():
+            if not conn.execute("select 1 from pg_roles where rolname = %s", [role]).fetchone():
                 conn.execute(sql.SQL("create role {}").format(sql.Identifier(role)))
         if not os.environ.get("GEOSEARCH_TEST_SERVER"):
             conn.execute("alter role geosearch login createrole")

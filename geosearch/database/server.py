@@ -183,7 +183,7 @@ def _set_up(socket: Path, programs: Programs) -> None:
                     options = "login createrole" if role == "geosearch" else "nologin"
                     conn.execute(sql.SQL(f"create role {{}} {options}").format(sql.Identifier(role)))
             conn.execute("grant geosearch_admin, geosearch_ingest, geosearch_read to geosearch with admin option")
-            if not conn.execute("select from pg_database where datname = 'geosearch'").fetchone():
+            if not conn.execute("select 1 from pg_database where datname = 'geosearch'").fetchone():
                 conn.execute("create database geosearch owner geosearch template template0")
         with psycopg.connect(dbname="geosearch", **login) as conn:
             made = dict(conn.execute("select extname, extversion from pg_extension").fetchall())

@@ -78,14 +78,7 @@ def initialise(programs: Programs, cluster: Path, user: ServerUser) -> None:
         locale = ["--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"]
     else:
         locale = ["--locale=C", "--lc-ctype=UTF-8"] if sys.platform == "darwin" else ["--locale=C.UTF-8"]
-    argv: list[str | Path] = [
-        programs.folder / "initdb",
-        "-D",
-        new,
-        "--username=postgres",
-        "--encoding=UTF8",
-        "--data-checksums",
-    ]
+    options = ["--username=postgres", "--encoding=UTF8", "--data-checksums", *locale]
     # `trust` is safe here: only the owner can enter the folder of the socket, and there is no other way in.
     options += ["--auth-local=trust", "--auth-host=reject"]
     done = user.run([programs.folder / "initdb", "-D", new, *options], cwd=cluster)
@@ -108,18 +101,8 @@ def start(programs: Programs, cluster: Path, user: ServerUser, configuration: st
         user.shell('rm -f "$1"', data / "postmaster.pid")
     user.write(data / "geosearch.conf", configuration)
     user.shell('test ! -f "$1" || test "$(wc -c < "$1")" -lt 10000000 || mv -f "$1" "$1.old"', log)
-    argv: list[str | Path] = [
-        programs.folder / "pg_ctl",
-        "start",
-        "-D",
-        data,
-        "-l",
-        log,
-        "-w",
-        "-t",
-        str(START_SECONDS),
-        "-s",
-    ]
+    argv: list[str | Path] = [programs.folder / "pg_ctl", "start", "-s", "-w", "-t", str(START_SECONDS)]
+    argv += ["-D", data, "-l", log]
     end = time.monotonic() + 20
     while (done := user.run(argv, cwd=data)).returncode:
         said = _last_lines(_tail(log)) or done.stderr.strip()
@@ -131,19 +114,8 @@ def start(programs: Programs, cluster: Path, user: ServerUser, configuration: st
 
 def stop(programs: Programs, cluster: Path, user: ServerUser) -> None:
     """Stop the server; open transactions are rolled back."""
-    argv: list[str | Path] = [
-        programs.folder / "pg_ctl",
-        "stop",
-        "-D",
-        cluster / "data",
-        "-m",
-        "fast",
-        "-w",
-        "-t",
-        "60",
-        "-s",
-    ]
-    done = user.run(argv, cwd=cluster)
+    options = ["-s", "-w", "-t", "60", "-m", "fast"]
+    done = user.run([programs.folder / "pg_ctl", "stop", *options, "-D", cluster / "data"], cwd=cluster)
     if done.returncode and running(cluster / "data"):
         raise ServerError(f"the private PostgreSQL did not stop: {done.stderr.strip()} (log: {cluster / 'server.log'})")
 

@@ -64,7 +64,7 @@ def train(
 ) -> None:
     """Train, or go on from ``out/checkpoint.pt``, and leave an open_clip folder in ``out``.
 
-    A checkpoint is written every ``every`` steps, whole or not at all. Options may change between runs: more steps, say.
+    A checkpoint is written every ``every`` steps, whole or not at all. Options may change between runs.
     """
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(options.seed)

@@ -1,0 +1,259 @@
+"""Client: a search in three lines of Python.
+
+>>> import geosearch
+>>> with geosearch.connect() as gs:
+...     ranking = gs.search(text="desert", near=(23.0, 30.0), radius_km=1000)
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from psycopg import sql
+
+from geosearch.errors import InputError, ModelError, UnknownNameError
+from geosearch.item import Item, Place
+from geosearch.search.query import Query, unit_vector
+from geosearch.search.ranking import Plan, Ranking, Result
+
+if TYPE_CHECKING:
+    import psycopg
+    from PIL.Image import Image
+
+
+# The arguments of both functions are the same, so that the plan is the plan of this very search.
+_ARGUMENTS = sql.SQL("""
+    space => %(space)s, query => %(vector)s::vector,
+    near => case when %(lat)s::float8 is null then null else st_makepoint(%(lon)s, %(lat)s)::geography end,
+    radius_m => %(radius_m)s, k => %(k)s, archive => %(archive)s, strategy => %(strategy)s
+""")
+
+_SEARCH = sql.SQL("""
+    select s.rank, s.image_id, s.name, a.name, s.similarity, s.distance_m, st_y(middle.point), st_x(middle.point),
+           i.uri, st_asgeojson(s.geom, 6)
+    from geosearch.search({}) s
+    join geosearch.image i on i.id = s.image_id
+    join geosearch.archive a on a.id = i.archive_id
+    cross join lateral (select st_centroid(coalesce(i.footprint, i.nadir))::geometry as point) middle
+    order by s.rank
+""").format(_ARGUMENTS)
+
+_PLAN = sql.SQL("""
+    select strategy, estimated, candidates, requested, returned, exhausted from geosearch.search_plan({})
+""").format(_ARGUMENTS)
+
+_SPACES = """
+    select s.name, s.dimension, s.active, m.name, m.weights_sha256, m.preprocessing
+    from geosearch.space s left join geosearch.model m on m.id = s.model_id
+    where s.embeds = 'image' order by s.name
+"""
+
+_BY_ID = """
+    select i.id, a.name || '/' || i.name from geosearch.image i join geosearch.archive a on a.id = i.archive_id
+    where i.id = %s
+"""
+
+_BY_NAME = """
+    select i.id, a.name || '/' || i.name, a.name from geosearch.archive a
+    join geosearch.image i on i.archive_id = a.id and i.name in (
+        %(like)s, case when starts_with(%(like)s, a.name || '/') then substr(%(like)s, length(a.name) + 2) end)
+    order by a.name, i.name
+"""
+
+
+def connect(url: str | None = None) -> Client:
+    """Open a client of the database at `url`, or of the one that is set, or of the private one.
+
+    Raises DatabaseError when it cannot be reached and SchemaError when it has not been migrated.
+    """
+    from geosearch.database.connection import connect as database_connect
+
+    return Client(database_connect(url, autocommit=True))
+
+
+class Client:
+    """Searches one database; a context manager that closes its connection. One thread at a time."""
+
+    def __init__(self, conn: psycopg.Connection[Any]) -> None:
+        self.conn = conn
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.conn.close()
+
+    def search(
+        self,
+        *,
+        image: str | Path | Image | None = None,
+        text: str | None = None,
+        like: str | int | None = None,
+        vector: ArrayLike | None = None,
+        near: Place | tuple[float, float] | None = None,
+        radius_km: float = 2500.0,
+        k: int = 10,
+        archive: str | None = None,
+        space: str | None = None,
+        strategy: str = "auto",
+    ) -> Ranking:
+        """Return the k images most like an image, a text, a catalogued image or a vector.
+
+        near: (latitude, longitude) in degrees; only images that may show something within radius_km of it.
+        like: a name, "archive/name" where several archives have that name, or an id; it is not among its own answers.
+        space: needed when there are several. Raises InputError, UnknownNameError, ModelError or DatabaseError.
+        """
+        return self.ask(
+            Query.of(
+                image=image,
+                text=text,
+                like=like,
+                vector=vector,
+                near=near,
+                radius_km=radius_km,
+                k=k,
+                archive=archive,
+                space=space,
+                strategy=strategy,
+            )
+        )
+
+    def ask(self, query: Query) -> Ranking:
+        """Return the answers to a query that has been made already."""
+        space = self._space(query)
+        vector = query.vector
+        if query.image is not None or query.text is not None:
+            vector = self._encode(space, query)
+        with self.conn.transaction():
+            # One snapshot for the plan and the answers; nothing here may write.
+            self.conn.execute("set transaction isolation level repeatable read, read only")
+            if query.like is not None:
+                vector = self._stored_vector(space, query)
+            assert vector is not None
+            if vector.shape != (space.dimension,):
+                raise InputError(f"space {space.name} has {space.dimension} dimensions; the vector has {len(vector)}")
+            return self._ranked(query, space, vector)
+
+    def _space(self, query: Query) -> _Space:
+        """Return the space that was named, or the only one that can answer."""
+        encodes = query.image is not None or query.text is not None
+        rows = self.conn.execute(_SPACES).fetchall()
+        spaces = [_Space(*row) for row in rows]
+        if query.space is not None:
+            for space in spaces:
+                if space.name == query.space:
+                    if encodes and space.model is None:
+                        raise InputError(
+                            f"space {space.name} has no model: it cannot be asked with an image or a text, "
+                            "only with a vector or with a catalogued image (like)"
+                        )
+                    return space
+            raise UnknownNameError("space", query.space, [space.name for space in spaces])
+        able = [space for space in spaces if space.active and (space.model is not None or not encodes)]
+        if len(able) > 1 and not encodes:
+            # Those with a model come first here too, so that --text and --like ask the same space.
+            able = [space for space in able if space.model is not None] or able
+        if len(able) == 1:
+            return able[0]
+        if able:
+            raise InputError(f"there are several spaces: {', '.join(space.name for space in able)}; name one of them")
+        raise InputError(
+            "there is no space to search in. Make one and fill it: "
+            "`geosearch space create NAME --model MODEL`, then `geosearch embed --space NAME`"
+        )
+
+    def _encode(self, space: _Space, query: Query) -> NDArray[np.float32]:
+        """Return the vector (d,) of the query's image or text, by the very model whose vectors the space holds."""
+        from geosearch.encoders.registry import load
+
+        assert space.model is not None
+        encoder = load(space.model)
+        if not encoder.info.same_as(space.weights_sha256, space.preprocessing):
+            raise ModelError(
+                f"model {space.model} is not the one that filled space {space.name}: its weights or its preprocessing "
+                "changed, and vectors of two models cannot be compared. Make a new space and embed into it."
+            )
+        vector = encoder.encode([Item(image=query.image, text=query.text)])[0]
+        return unit_vector(vector)
+
+    def _stored_vector(self, space: _Space, query: Query) -> NDArray[np.float32]:
+        """Return the vector (d,) of a catalogued image."""
+        image_id, name = self._image(query)
+        statement = sql.SQL("select embedding::vector from {} where image_id = %s").format(space.table)
+        row = self.conn.execute(statement, [image_id]).fetchone()
+        if row is None:
+            raise InputError(
+                f"image {name} has no vector in space {space.name}; embed it first: "
+                f"geosearch embed --space {space.name}"
+            )
+        return unit_vector(_numbers(row[0]))
+
+    def _image(self, query: Query) -> tuple[int, str]:
+        """Return (id, "archive/name") of the image that `like` means."""
+        if isinstance(query.like, int):
+            row = self.conn.execute(_BY_ID, [query.like]).fetchone()
+            if row is None:
+                raise UnknownNameError("image", str(query.like))
+            return int(row[0]), str(row[1])
+        rows = self.conn.execute(_BY_NAME, {"like": query.like}).fetchall()
+        if len(rows) > 1 and query.archive is not None:
+            rows = [row for row in rows if row[2] == query.archive] or rows
+        if not rows:
+            raise UnknownNameError(
+                "image", str(query.like), remedy="`like` takes a name in an archive, or archive/name, or an id."
+            )
+        if len(rows) > 1:
+            raise InputError(f"several images are named {query.like}: {', '.join(row[1] for row in rows)}; say which")
+        return int(rows[0][0]), str(rows[0][1])
+
+    def _ranked(self, query: Query, space: _Space, vector: NDArray[np.float32]) -> Ranking:
+        from pgvector import Vector
+
+        arguments = {
+            "space": space.name,
+            "vector": Vector(vector),
+            "lat": query.near.lat if query.near else None,
+            "lon": query.near.lon if query.near else None,
+            "radius_m": query.radius_km * 1000.0,
+            "k": query.k,
+            "archive": query.archive,
+            "strategy": query.strategy,
+        }
+        plan = self.conn.execute(_PLAN, arguments).fetchone()
+        assert plan is not None
+        rows = self.conn.execute(_SEARCH, arguments).fetchall()
+        results = [Result(*row[:-1], shape=row[-1] and json.loads(row[-1])) for row in rows]  # type: ignore[misc]
+        return Ranking(Plan(*plan), results, query, space.name)
+
+
+@dataclass(frozen=True)
+class _Space:
+    """What a search needs to know of a space; its vectors are not counted for that."""
+
+    name: str
+    dimension: int
+    active: bool
+    model: str | None
+    weights_sha256: str | None
+    preprocessing: dict[str, Any] | None
+
+    @property
+    def table(self) -> sql.Identifier:
+        return sql.Identifier("geosearch", f"space_{self.name}")
+
+
+def _numbers(value: Any) -> ArrayLike:
+    """Return the numbers of a stored vector, whichever type the driver gives."""
+    return value.to_numpy() if hasattr(value, "to_numpy") else value

@@ -52,7 +52,7 @@ _SELECT = sql.SQL(
 
 
 def ensure_archive(conn: psycopg.Connection, name: str, **facts: Any) -> int:
-    """Return the id of the archive, made when there is none; facts that are given (see ``FACTS``) replace older ones."""
+    """Return the id of the archive, made when there is none; given facts (see ``FACTS``) replace older ones."""
     unknown = set(facts) - set(FACTS)
     if unknown:
         raise InputError(f"an archive has no {', '.join(sorted(unknown))}; its facts are {', '.join(FACTS)}")

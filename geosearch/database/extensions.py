@@ -41,7 +41,7 @@ def ensure_extensions(conn: psycopg.Connection) -> list[str]:
     server = conn.info.server_version
     if server < MINIMUM_SERVER * 10_000:
         raise DatabaseError(
-            f"the server is PostgreSQL {server // 10_000}; geosearch needs {MINIMUM_SERVER} or newer. Upgrade the server"
+            f"the server is PostgreSQL {server // 10_000}; geosearch needs {MINIMUM_SERVER} or newer: use a newer server"
         )
     missing = [name for name in MINIMUM if name not in extension_schemas(conn)]
     for name in missing:

@@ -7,6 +7,7 @@ somebody else's view or function depends on one of them; that refusal is passed 
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -17,6 +18,8 @@ from geosearch import __version__
 from geosearch.database.extensions import search_path
 from geosearch.errors import SchemaError
 
+GROUPS = ("geosearch_admin", "geosearch_ingest", "geosearch_read")
+
 
 @dataclass(frozen=True)
 class SqlFile:
@@ -26,8 +29,10 @@ class SqlFile:
     text: str
 
     def digest(self, path: str) -> str:
-        """Return the SHA-256 of the file together with the search_path that its functions are pinned to."""
-        return hashlib.sha256(f"{path}\n{self.text}".encode()).hexdigest()
+        """Return the SHA-256 of the file and of what it stands on: the search_path that its functions are pinned to
+        and the revision of the tables, whose migrations may drop views and add tables to be granted.
+        """
+        return hashlib.sha256(f"{revisions()[-1]}\n{path}\n{self.text}".encode()).hexdigest()
 
 
 @cache
@@ -37,9 +42,26 @@ def sql_files() -> tuple[SqlFile, ...]:
     return tuple(SqlFile(f.name, f.read_text(encoding="utf-8")) for f in sorted(found, key=lambda f: f.name))
 
 
+@cache
+def revisions() -> tuple[str, ...]:
+    """Return the names of all table revisions, oldest first, from the file names: Alembic takes long to import."""
+    names = [f.name for f in files("geosearch_migrations.versions").iterdir()]
+    return tuple(sorted(m[1] for name in names if (m := re.match(r"(\d{4})_.*\.py$", name))))
+
+
 def outdated_files(conn: psycopg.Connection) -> list[SqlFile]:
-    """Return the files that the database lacks or holds in another version."""
+    """Return the files that the database lacks or holds in another version.
+
+    All of them where a group has no rights: a dump restored on another server, or without its grants.
+    """
     path = search_path(conn)
+    granted = conn.execute(
+        "select count(*) from pg_catalog.pg_roles where rolname = any (%s)"
+        " and pg_catalog.has_schema_privilege(oid, 'geosearch', 'usage')",
+        [list(GROUPS)],
+    ).fetchone()
+    if granted != (len(GROUPS),):
+        return list(sql_files())
     rows = conn.execute("select name, sha256 from geosearch.installed_sql").fetchall()
     installed = {str(name): str(digest) for name, digest in rows}
     return [file for file in sql_files() if installed.get(file.name) != file.digest(path)]
@@ -56,7 +78,7 @@ def install_sql(conn: psycopg.Connection) -> list[str]:
         # Functions say `set search_path from current`, which pins them to this very path.
         conn.execute("select set_config('search_path', %s, true)", [path])
         try:
-            conn.execute(file.text)  # type: ignore[arg-type]  # our own file, not input
+            conn.execute(file.text)
         except psycopg.errors.DependentObjectsStillExist as error:
             raise SchemaError(_dependents(file.name, error)) from error
         conn.execute(
@@ -66,8 +88,9 @@ def install_sql(conn: psycopg.Connection) -> list[str]:
             [file.name, file.digest(path), __version__],
         )
         done.append(file.name)
-    known = [file.name for file in sql_files()]
-    conn.execute("delete from geosearch.installed_sql where name <> all (%s)", [known])
+    if done:
+        known = [file.name for file in sql_files()]
+        conn.execute("delete from geosearch.installed_sql where name <> all (%s)", [known])
     return done
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,7 @@ import psycopg
 
 from geosearch import __version__
 from geosearch.database.extensions import ensure_extensions, search_path
-from geosearch.database.install import install_sql, outdated_files
+from geosearch.database.install import install_sql, outdated_files, revisions
 from geosearch.errors import DatabaseError, SchemaError
 
 if TYPE_CHECKING:
@@ -107,8 +106,8 @@ def schema_version(conn: psycopg.Connection) -> SchemaVersion:
     revision = _revision(conn)
     if revision is None:
         return SchemaVersion(None, None, "missing")
-    row = conn.execute("select max(release) from geosearch.installed_sql").fetchone()
-    release = row[0] if row else None
+    rows = conn.execute("select distinct release from geosearch.installed_sql").fetchall()
+    release = max((str(row[0]) for row in rows), key=_order, default=None)
     if revision not in revisions():
         return SchemaVersion(revision, release, "newer")
     if release is not None and _order(release) > _order(__version__):
@@ -123,13 +122,6 @@ def newer_message(version: SchemaVersion) -> str:
         f"the database was migrated by a newer geosearch ({version.release}, tables at revision {version.revision});"
         f" this is {__version__}. Update geosearch: pip install --upgrade geosearch"
     )
-
-
-@cache
-def revisions() -> tuple[str, ...]:
-    """Return the names of all table revisions, oldest first, from the file names: Alembic takes long to import."""
-    names = [f.name for f in files("geosearch_migrations.versions").iterdir()]
-    return tuple(sorted(m[1] for name in names if (m := re.match(r"(\d{4})_.*\.py$", name))))
 
 
 def _revision(conn: psycopg.Connection) -> str | None:

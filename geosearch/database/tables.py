@@ -7,7 +7,7 @@ Comments, grants, functions and views are not here but in ``sql/``. Vector table
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, ClassVar
 
 from geoalchemy2 import Geography, WKBElement
 from pgvector.sqlalchemy import HALFVEC
@@ -55,7 +55,7 @@ class Base(DeclarativeBase):
             "ix": "%(table_name)s_%(column_0_N_name)s_idx",
         },
     )
-    type_annotation_map = {
+    type_annotation_map: ClassVar = {
         str: Text,
         datetime: DateTime(timezone=True),
         float: Double,

@@ -16,6 +16,13 @@ from psycopg import sql
 
 ROOT = Path(__file__).resolve().parent.parent
 
+# The tests see neither the settings nor the data of whoever runs them; what they need they set themselves.
+for _name in [name for name in os.environ if name.startswith("GEOSEARCH_")]:
+    if _name not in ("GEOSEARCH_TEST_SERVER", "GEOSEARCH_SHARED_DATA", "GEOSEARCH_SERVER_BIN"):
+        del os.environ[_name]
+os.environ["GEOSEARCH_SETTINGS"] = os.devnull
+os.environ["GEOSEARCH_HOME"] = str(Path(tempfile.gettempdir()) / f"geosearch-no-home-{os.getpid()}")  # never made
+
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:

@@ -1,1 +1,1 @@
-"""Images that have no vector in a space → vectors."""
+"""Images without a vector in a space → vectors: the run that encodes them, the import of vectors made elsewhere."""

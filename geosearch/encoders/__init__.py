@@ -1,1 +1,1 @@
-"""Items → vectors: one file a family, one registry of named models; knows no database."""
+"""Items → vectors: one file a family, one registry of named models. Nothing here knows a database."""

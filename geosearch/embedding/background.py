@@ -1,0 +1,107 @@
+"""The thread that writes: batches come through a short queue, each is committed by itself."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections import Counter, deque
+from types import TracebackType
+from typing import NamedTuple, Self
+
+import psycopg
+
+from geosearch.database.spaces import Space
+from geosearch.embedding.write import Rejected, VectorWriter
+from geosearch.encoders.base import Vectors
+
+_ATTEMPTS = 5
+
+
+class Batch(NamedTuple):
+    """What is written together. pages: how many images of each page it settles."""
+
+    ids: list[int]
+    vectors: Vectors
+    hashes: list[bytes]
+    rejected: list[Rejected]
+    pages: Counter[int]
+
+
+class BackgroundWriter:
+    """Writes batches while the next is being encoded; a context manager that ends its thread, writing what it has.
+
+    committed: pages of batches that are in the database, for the caller to take. An error of the thread is raised by
+    the next call. conn: in autocommit mode, of this thread alone.
+    """
+
+    def __init__(self, conn: psycopg.Connection, space: Space) -> None:
+        self.conn = conn
+        self.writer = VectorWriter(conn, space)
+        self.embedded = self.rejected = self.gone = 0
+        self.seconds = 0.0
+        self.committed: deque[Counter[int]] = deque()
+        self._queue: queue.Queue[Batch | None] = queue.Queue(maxsize=4)
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._work, name="write", daemon=True)
+
+    @property
+    def done(self) -> int:
+        """How many images are settled."""
+        return self.embedded + self.rejected + self.gone
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._queue.put(None)
+        self._thread.join()
+        if error is None:
+            self._raise()
+
+    def put(self, batch: Batch) -> None:
+        """Hand a batch over; waits while four are waiting."""
+        self._raise()
+        self._queue.put(batch)
+
+    def drain(self) -> None:
+        """Wait until all that was handed over is committed."""
+        self._queue.join()
+        self._raise()
+
+    def _raise(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def _work(self) -> None:
+        while (batch := self._queue.get()) is not None:
+            start = time.perf_counter()
+            try:
+                if self._error is None:  # after an error the queue is only emptied, so that nobody waits for it
+                    self._write(batch)
+            except BaseException as error:
+                self._error = error
+            finally:
+                self.seconds += time.perf_counter() - start
+                self._queue.task_done()
+
+    def _write(self, batch: Batch) -> None:
+        for attempt in range(_ATTEMPTS):
+            try:
+                with self.conn.transaction():
+                    gone = 0
+                    if batch.ids:
+                        gone = self.writer.write(batch.ids, batch.vectors, batch.hashes).gone
+                    self.writer.reject(batch.rejected)
+                break
+            except (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure):
+                # Another program locked the same images in another order; PostgreSQL ended one of the two.
+                if attempt == _ATTEMPTS - 1:
+                    raise
+        self.embedded += len(batch.ids) - gone
+        self.gone += gone
+        self.rejected += len(batch.rejected)
+        self.committed.append(batch.pages)

@@ -1,0 +1,114 @@
+"""Which images lack a vector: found page by page, each page held by one run at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import psycopg
+from psycopg import sql
+from psycopg.rows import class_row
+
+from geosearch.database.spaces import Space
+
+PAGE = 4096  # ids a page: what a run holds in memory and what two runs share out between them
+_LOCKS = 0x67730000  # first key of the advisory locks; the space's id is added
+
+
+class Missing(NamedTuple):
+    """An image to embed. stored_sha256: of the file its present vector was made from."""
+
+    image_id: int
+    archive_id: int
+    name: str
+    uri: str | None
+    root: str | None
+    stored_sha256: bytes | None
+
+
+class Page(NamedTuple):
+    """The images to embed among one range of ids, and how many of the range need nothing."""
+
+    number: int
+    images: list[Missing]
+    unchanged: int
+
+
+class MissingImages:
+    """Finds images without a vector, or with a vector of other pixels than the catalogue's, in bounded memory.
+
+    Two runs over one space share the pages: an advisory lock, which ends with the session however that ends, gives
+    each page to one of them. conn: in autocommit mode, of this run alone.
+    """
+
+    def __init__(self, conn: psycopg.Connection, space: Space, archive_id: int | None, recheck: bool = False) -> None:
+        self.conn, self.lock_key = conn, _LOCKS + space.id % 0x10000
+        self.scope = {"archive": archive_id, "recheck": recheck}
+        self._join = sql.SQL(
+            """
+            from geosearch.image i
+            join geosearch.archive a on a.id = i.archive_id
+            left join {table} s on s.image_id = i.id
+            where (%(archive)s::int is null or i.archive_id = %(archive)s)
+              and (%(recheck)s or s.image_id is null
+                   or (i.content_sha256 is not null and s.content_sha256 is distinct from i.content_sha256))
+            """
+        ).format(table=space.table)
+
+    def count(self) -> int:
+        """Return how many images are to be looked at: for a progress bar, not for the account."""
+        row = self.conn.execute(sql.SQL("select count(*) {}").format(self._join), self.scope).fetchone()
+        assert row is not None
+        return int(row[0])
+
+    def pages(self, before_waiting: Callable[[], None]) -> Iterator[Page]:
+        """Yield every page once, those that another run holds at the end, when it has let them go.
+
+        before_waiting is called first: it must finish and release what this run holds, or two runs wait for each other.
+        """
+        held_elsewhere: list[int] = []
+        after = -(2**63)
+        while (first := self._next_id(after)) is not None:
+            number = first // PAGE
+            after = (number + 1) * PAGE - 1
+            if self._try_lock(number):
+                yield self._page(number)
+            else:
+                held_elsewhere.append(number)
+        for number in held_elsewhere:
+            before_waiting()
+            self.conn.execute("select pg_advisory_lock(%s, %s)", [self.lock_key, number])
+            yield self._page(number)
+
+    def release(self, number: int) -> None:
+        """Let a page go, when all of it is committed."""
+        self.conn.execute("select pg_advisory_unlock(%s, %s)", [self.lock_key, number])
+
+    def _next_id(self, after: int) -> int | None:
+        row = self.conn.execute(
+            "select min(id) from geosearch.image where id > %(after)s"
+            " and (%(archive)s::int is null or archive_id = %(archive)s)",
+            {**self.scope, "after": after},
+        ).fetchone()
+        return None if row is None or row[0] is None else int(row[0])
+
+    def _try_lock(self, number: int) -> bool:
+        row = self.conn.execute("select pg_try_advisory_lock(%s, %s)", [self.lock_key, number]).fetchone()
+        return bool(row and row[0])
+
+    def _page(self, number: int) -> Page:
+        bounds = {**self.scope, "low": number * PAGE, "high": (number + 1) * PAGE - 1}
+        query = sql.SQL(
+            "select i.id as image_id, i.archive_id, i.name, i.uri, a.root, s.content_sha256 as stored_sha256 {}"
+            " and i.id between %(low)s and %(high)s order by i.id"
+        ).format(self._join)
+        with self.conn.transaction():  # one snapshot for both
+            self.conn.execute("set transaction isolation level repeatable read, read only")
+            images = self.conn.cursor(row_factory=class_row(Missing)).execute(query, bounds).fetchall()
+            row = self.conn.execute(
+                "select count(*) from geosearch.image where id between %(low)s and %(high)s"
+                " and (%(archive)s::int is null or archive_id = %(archive)s)",
+                bounds,
+            ).fetchone()
+        assert row is not None
+        return Page(number, images, int(row[0]) - len(images))

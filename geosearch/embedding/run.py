@@ -1,0 +1,288 @@
+"""The embedding run: images without a vector in a space → vectors, from files, in batches, resumable at any moment."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import psycopg
+from psycopg.conninfo import make_conninfo
+
+from geosearch.database.archives import get_archive_id
+from geosearch.database.connection import connect
+from geosearch.database.spaces import Space, get_space
+from geosearch.embedding import files
+from geosearch.embedding.background import BackgroundWriter, Batch
+from geosearch.embedding.identity import encoder_of
+from geosearch.embedding.missing import Missing, MissingImages
+from geosearch.embedding.write import Rejected
+from geosearch.encoders.base import Encoder, Vectors
+from geosearch.errors import GeosearchError, InputError, ModelError
+from geosearch.item import Item
+from geosearch.settings import settings
+
+Progress = Callable[[int, int], None]
+
+REJECTS_A_BATCH = 1000
+
+
+@dataclass(frozen=True)
+class EmbedCounts:
+    """The account of a run: embedded + unchanged + rejected + gone is every image it looked at.
+
+    gone: removed from the catalogue meanwhile. seconds: `total` by the clock; `decode` (of all threads together),
+    `encode` and `write`, which run at the same time; `wait`: the encoder stood still for want of pictures or because
+    the database was behind; `find`: asking which images lack a vector. shares: of the total, decode a thread.
+    """
+
+    embedded: int
+    unchanged: int
+    rejected: int
+    gone: int
+    seconds: dict[str, float] = field(default_factory=dict)
+    shares: dict[str, float] = field(default_factory=dict)
+
+
+class Loaded(NamedTuple):
+    """What a decoding thread made of an image: something to encode, or a reason, or neither where nothing changed."""
+
+    prepared: Any
+    sha256: bytes
+    reason: str | None
+    seconds: float
+
+
+def embed(
+    database: psycopg.Connection | str | None,
+    space: str,
+    archive: str | None = None,
+    *,
+    encoder: Encoder | None = None,
+    device: str | None = None,
+    batch_size: int | None = None,
+    threads: int | None = None,
+    recheck: bool = False,
+    progress: Progress | None = None,
+) -> EmbedCounts:
+    """Embed the images that have no vector in a space, or one of other pixels than the catalogue's.
+
+    database: a URL, a connection (only its address is used: what it has not committed is not seen), or None for the
+    default. archive: only its images. encoder: instead of loading the space's model. recheck: read every file again and
+    embed those that have changed since, also where the catalogue does not know. progress: called with (done, of).
+
+    Every batch is committed by itself: a run that was killed is continued by the next. A file that is gone or damaged
+    becomes a reject of stage 'embed', is tried again by the next run, and is cleared when that succeeds. Several runs
+    may work at once. Raises UnknownNameError, InputError (a space without a model), ModelError, WeightsError.
+    """
+    url = _address(database)
+    with connect(url, autocommit=True) as reader, connect(url, autocommit=True) as writing:
+        found = get_space(reader, space)
+        archive_id = None if archive is None else get_archive_id(reader, archive)
+        encoder = encoder or encoder_of(reader, found, device)
+        _check(encoder, found)
+        missing = MissingImages(reader, found, archive_id, recheck)
+        run = _Run(found, encoder, missing, batch_size or settings().batch_size, threads or decode_threads(), progress)
+        with BackgroundWriter(writing, found) as run.writer:
+            return run.go()
+
+
+def decode_threads() -> int:
+    """Return how many threads read images: the setting, or one a core and at most 8."""
+    import os
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return settings().decode_threads or min(8, cores)
+
+
+class _Run:
+    """One run: a window of images being decoded, a batch being filled, pages that wait for their last commit."""
+
+    writer: BackgroundWriter
+
+    def __init__(
+        self,
+        space: Space,
+        encoder: Encoder,
+        missing: MissingImages,
+        batch: int,
+        threads: int,
+        progress: Progress | None,
+    ) -> None:
+        self.space, self.encoder, self.missing = space, encoder, missing
+        self.batch_size, self.threads, self.progress = batch, threads, progress
+        self.window: deque[tuple[Missing, int, Future[Loaded]]] = deque()
+        self.ready: list[tuple[Missing, int, Loaded]] = []
+        self.rejected: list[tuple[Missing, int, str]] = []
+        self.open_pages: Counter[int] = Counter()
+        self.found = self.unchanged = self.total = 0
+        self.seconds = dict.fromkeys(("total", "find", "decode", "encode", "write", "wait"), 0.0)
+
+    def go(self) -> EmbedCounts:
+        start = time.perf_counter()
+        self.total = self.missing.count() if self.progress else 0
+        with ThreadPoolExecutor(self.threads, "decode") as pool:
+            try:
+                self._feed(pool)
+            finally:
+                for _, _, future in self.window:
+                    future.cancel()
+        self.seconds["total"] = time.perf_counter() - start
+        return self._account()
+
+    def _feed(self, pool: ThreadPoolExecutor) -> None:
+        pages = self.missing.pages(before_waiting=self._finish)
+        while True:
+            start = time.perf_counter()
+            page = next(pages, None)
+            self.seconds["find"] += time.perf_counter() - start
+            if page is None:
+                break
+            self.unchanged += page.unchanged
+            self.found += len(page.images)
+            self.open_pages[page.number] = len(page.images)
+            for image in page.images:
+                self.window.append((image, page.number, pool.submit(self._load, image)))
+                # Enough ahead that the encoder never waits for a slow file, little enough that memory is bounded.
+                if len(self.window) >= 2 * self.batch_size + 2 * self.threads:
+                    self._take()
+            self._release_pages()
+        self._finish()
+
+    def _load(self, image: Missing) -> Loaded:
+        """Read, hash, decode and preprocess one image; in a decoding thread. Never raises: a reason is an answer."""
+        start = time.perf_counter()
+        prepared, sha256, reason = None, b"", None
+        try:
+            path = files.locate(image.uri, image.root)
+            contents = files.read(path)
+            sha256 = contents.sha256
+            if sha256 != image.stored_sha256 or not self.missing.scope["recheck"]:
+                prepared = self._prepare(contents, str(path))
+        except GeosearchError as error:
+            reason = str(error)
+        except Exception as error:  # one file, whatever is in it, must not end the run for a million others
+            reason = f"{image.uri}: cannot be read ({type(error).__name__}: {error})"
+        return Loaded(prepared, sha256, reason, time.perf_counter() - start)
+
+    def _prepare(self, contents: files.Contents, name: str) -> Any:
+        from geosearch.encoders.pictures import open_image
+
+        return self.encoder.prepare(Item(image=open_image(contents.source, name=name)))
+
+    def _take(self) -> None:
+        """Move the oldest image of the window into the batch, and the batch through the encoder when it is full."""
+        image, page, future = self.window.popleft()
+        start = time.perf_counter()
+        loaded = future.result()
+        self.seconds["wait"] += time.perf_counter() - start
+        self.seconds["decode"] += loaded.seconds
+        if loaded.reason is None and loaded.prepared is None:
+            self.unchanged, self.found = self.unchanged + 1, self.found - 1
+            self.open_pages[page] -= 1
+        elif loaded.reason is not None:
+            self.rejected.append((image, page, loaded.reason))
+        else:
+            self.ready.append((image, page, loaded))
+        if len(self.ready) >= self.batch_size or len(self.rejected) >= REJECTS_A_BATCH:
+            self._encode()
+
+    def _encode(self) -> None:
+        """Encode what is ready and hand it over, with the rejects so far."""
+        if not self.ready and not self.rejected:
+            return
+        ready, self.ready = self.ready, []
+        rejected, self.rejected = self.rejected, []
+        start = time.perf_counter()
+        vectors, failed = _encode_each(self.encoder, [loaded.prepared for _, _, loaded in ready])
+        self.seconds["encode"] += time.perf_counter() - start
+        good = [one for i, one in enumerate(ready) if i not in failed]
+        rejected += [(*ready[i][:2], reason) for i, reason in failed.items()]
+        self._write(
+            Batch(
+                [image.image_id for image, _, _ in good],
+                vectors,
+                [loaded.sha256 for _, _, loaded in good],
+                [Rejected(image.archive_id, image.name, reason, image.uri) for image, _, reason in rejected],
+                Counter(page for _, page, _ in good) + Counter(page for _, page, _ in rejected),
+            )
+        )
+
+    def _write(self, batch: Batch) -> None:
+        start = time.perf_counter()
+        self.writer.put(batch)
+        self.seconds["wait"] += time.perf_counter() - start
+        self._release_pages()
+
+    def _finish(self) -> None:
+        """Encode and commit all that is begun, and let its pages go."""
+        while self.window:
+            self._take()
+        self._encode()
+        start = time.perf_counter()
+        self.writer.drain()
+        self.seconds["wait"] += time.perf_counter() - start
+        self._release_pages()
+
+    def _release_pages(self) -> None:
+        while self.writer.committed:
+            self.open_pages.subtract(self.writer.committed.popleft())
+        for number in [number for number, left in self.open_pages.items() if left == 0]:
+            self.missing.release(number)
+            del self.open_pages[number]
+        if self.progress:
+            self.progress(self.writer.done, max(self.total, self.writer.done))
+
+    def _account(self) -> EmbedCounts:
+        writer = self.writer
+        self.seconds["write"] = writer.seconds
+        if self.found != writer.embedded + writer.rejected + writer.gone:  # a defect here, never the user's
+            raise AssertionError(
+                f"{self.found} images in, {writer.embedded} + {writer.rejected} + {writer.gone} out of the run"
+            )
+        total = self.seconds["total"] or 1.0
+        shares = {name: self.seconds[name] / total for name in ("decode", "encode", "write", "wait", "find")}
+        shares["decode"] /= self.threads
+        return EmbedCounts(writer.embedded, self.unchanged, writer.rejected, writer.gone, self.seconds, shares)
+
+
+def _encode_each(encoder: Encoder, prepared: Sequence[Any]) -> tuple[Vectors, dict[int, str]]:
+    """Return the vectors (n - failed, d) of a batch and, by position, why others have none."""
+    if not prepared:
+        return np.empty((0, encoder.info.dimension), np.float32), {}
+    try:
+        return encoder.encode_prepared(prepared), {}
+    except ModelError:
+        if len(prepared) == 1:
+            raise
+    # One picture may bring a network to infinity; a model that fails on all of them is broken.
+    vectors, failed = [], {}
+    for i, one in enumerate(prepared):
+        try:
+            vectors.append(encoder.encode_prepared([one])[0])
+        except ModelError as error:
+            failed[i] = str(error)
+            last = error
+    if not vectors:
+        raise last
+    return np.stack(vectors), failed
+
+
+def _check(encoder: Encoder, space: Space) -> None:
+    if "image" not in encoder.info.reads:
+        raise ModelError(f"{encoder.info.name} does not read images; space {space.name} needs vectors of images")
+    if encoder.info.dimension != space.dimension:
+        raise InputError(
+            f"{encoder.info.name} makes vectors of {encoder.info.dimension} dimensions, space {space.name} has "
+            f"{space.dimension}"
+        )
+
+
+def _address(database: psycopg.Connection | str | None) -> str | None:
+    if database is None or isinstance(database, str):
+        return database
+    return make_conninfo(database.info.dsn, password=database.info.password or None)

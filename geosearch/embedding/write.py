@@ -1,0 +1,177 @@
+"""Vectors → a space's table: binary COPY into a temporary table, then one insert; and the rejects beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import psycopg
+from numpy.typing import NDArray
+from psycopg import sql
+
+from geosearch.database.spaces import Space
+
+_COPY_HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+_COPY_END = b"\xff\xff"
+
+
+class Rejected(NamedTuple):
+    """Something that got no vector: the file or row it came from, its name, and why."""
+
+    archive_id: int
+    name: str | None
+    reason: str
+    source: str | None = None
+    line: int | None = None
+
+
+class Written(NamedTuple):
+    """What became of a batch; gone: images that were removed from the catalogue meanwhile."""
+
+    added: int
+    updated: int
+    unchanged: int
+    gone: int
+
+
+def copy_rows(ids: Sequence[int], vectors: NDArray[np.floating], hashes: Sequence[bytes] | None) -> bytes:
+    """Return rows (image_id, content_sha256, embedding) in PostgreSQL's binary COPY format.
+
+    vectors: (n, d), sent as halfvec. hashes: 32 bytes each, or None for null. One array of fixed-width records is built
+    by NumPy: 2.5 times as fast as row by row.
+    """
+    n, d = vectors.shape
+    hash_fields = [("hash_size", ">i4"), ("hash", "V32")] if hashes is not None else [("hash_size", ">i4")]
+    rows = np.zeros(
+        n,
+        np.dtype([
+            ("fields", ">i2"), ("id_size", ">i4"), ("id", ">i8"), *hash_fields,
+            ("size", ">i4"), ("dimension", ">i2"), ("unused", ">i2"), ("values", ">f2", (d,)),
+        ]),
+    )  # fmt: skip
+    rows["fields"], rows["id_size"], rows["id"] = 3, 8, ids
+    rows["hash_size"] = -1 if hashes is None else 32
+    if hashes is not None:
+        rows["hash"] = np.frombuffer(b"".join(hashes), "V32")
+    rows["size"], rows["dimension"], rows["values"] = 4 + 2 * d, d, vectors
+    return _COPY_HEADER + rows.tobytes() + _COPY_END
+
+
+class VectorWriter:
+    """Writes batches into one space, each in one transaction: wholly there or not at all.
+
+    An image that is removed at the same time is left out, not an error. Rows of other runs are updated, not doubled.
+    """
+
+    def __init__(self, conn: psycopg.Connection, space: Space) -> None:
+        self.conn, self.space = conn, space
+        # Made like the space's own table: the vector type's schema need not be known.
+        make = sql.SQL(
+            "create temp table if not exists {incoming} on commit delete rows as"
+            " select image_id, content_sha256, embedding from {table} with no data"
+        )
+        self._names = {"incoming": sql.Identifier("pg_temp", f"incoming_{space.name}"), "table": space.table}
+        with conn.transaction():
+            conn.execute("set local client_min_messages = warning")
+            conn.execute(make.format(incoming=sql.Identifier(f"incoming_{space.name}"), table=space.table))
+        self._insert = sql.SQL(
+            """
+            with written as (
+                insert into {table} as s (image_id, content_sha256, embedding)
+                select i.id, coalesce(t.content_sha256, i.content_sha256), t.embedding
+                from {incoming} t join geosearch.image i on i.id = t.image_id
+                order by i.id
+                for key share of i
+                on conflict (image_id) do update
+                    set content_sha256 = excluded.content_sha256, embedding = excluded.embedding, embedded_at = now()
+                    where s.embedding is distinct from excluded.embedding
+                       or s.content_sha256 is distinct from excluded.content_sha256
+                returning xmax = 0 as added
+            )
+            select count(*) filter (where added), count(*) filter (where not added) from written
+            """
+        ).format(**self._names)
+
+    def write(self, ids: Sequence[int], vectors: NDArray[np.floating], hashes: Sequence[bytes] | None) -> Written:
+        """Write vectors (n, d) of unit length and clear the images' rejects, in the caller's transaction.
+
+        hashes: of the pixels the vectors were made from; None takes what the catalogue says.
+        """
+        if not len(ids):
+            return Written(0, 0, 0, 0)
+        with self.conn.cursor() as cursor:
+            statement = sql.SQL("copy {incoming} (image_id, content_sha256, embedding) from stdin (format binary)")
+            with cursor.copy(statement.format(**self._names)) as copy:
+                copy.write(copy_rows(ids, vectors, hashes))
+            added, updated = cursor.execute(self._insert).fetchone() or (0, 0)
+            there = cursor.execute(
+                sql.SQL("select count(*) from {incoming} t join geosearch.image i on i.id = t.image_id").format(
+                    **self._names
+                )
+            ).fetchone()
+            assert there is not None
+            if hashes is not None:
+                # The file was changed since it was catalogued: the catalogue follows what was really read.
+                cursor.execute(
+                    sql.SQL(
+                        "update geosearch.image i set content_sha256 = t.content_sha256, updated_at = now()"
+                        " from {incoming} t where i.id = t.image_id and i.content_sha256 <> t.content_sha256"
+                    ).format(**self._names)
+                )
+            cursor.execute(
+                sql.SQL(
+                    "delete from geosearch.reject r using {incoming} t, geosearch.image i"
+                    " where i.id = t.image_id and r.stage = 'embed' and r.archive_id = i.archive_id and r.name = i.name"
+                    " and r.payload = %s"
+                ).format(**self._names),
+                [payload(self.space)],
+            )
+        return Written(added, updated, there[0] - added - updated, len(ids) - there[0])
+
+    def reject(self, rejected: Iterable[Rejected]) -> None:
+        """Keep rejects, each in place of an earlier one of the same image and space; in the caller's transaction."""
+        rows = list(rejected)
+        if not rows:
+            return
+        with self.conn.cursor() as cursor:
+            cursor.execute(
+                "delete from geosearch.reject r using unnest(%s::int[], %s::text[]) as t (archive_id, name)"
+                " where r.stage = 'embed' and r.payload = %s and r.archive_id = t.archive_id and r.name = t.name"
+                " and r.line is null",
+                [
+                    [row.archive_id for row in rows if row.line is None],
+                    [_text(row.name) for row in rows if row.line is None],
+                    payload(self.space),
+                ],
+            )
+            # An archive that was removed meanwhile took its rejects along.
+            cursor.executemany(
+                "insert into geosearch.reject (archive_id, stage, source, line, name, reason, payload)"
+                " select id, 'embed', %s, %s, %s, %s, %s from geosearch.archive where id = %s",
+                [
+                    (
+                        _text(row.source),
+                        row.line,
+                        _text(row.name),
+                        _text(row.reason),
+                        payload(self.space),
+                        row.archive_id,
+                    )
+                    for row in rows
+                ],
+            )
+
+
+def payload(space: Space) -> str:
+    """Return what a reject of the embedding stage carries: the space, since one file may fail in one space only."""
+    return f'{{"space": "{space.name}"}}'
+
+
+def forget_rejects(conn: psycopg.Connection, space: Space) -> None:
+    """Remove the rejects of a space, when it is dropped."""
+    conn.execute("delete from geosearch.reject where stage = 'embed' and payload = %s", [payload(space)])
+
+
+def _text(value: str | None) -> str | None:
+    return None if value is None else value.replace("\0", "\ufffd").encode("utf-8", "replace").decode()

@@ -1,0 +1,132 @@
+"""Model names: what each form means, parsed into a Spec. Nothing is loaded here.
+
+    mini-clip                                          the model that comes with geosearch
+    remoteclip:ViT-B-32                                RemoteCLIP's published checkpoint
+    remoteclip:ViT-B-32/file:/path.pt                  the same from a file of your own
+    open_clip:ViT-B-32/laion2b_s34b_b79k               any architecture and tag of open_clip
+    open_clip:ViT-B-32/file:/path.pt?norm=openai       weights in a file; their normalisation must be stated
+    open_clip:local-dir:/folder                        a folder with open_clip_config.json and its weights
+
+Any of them may end in `@` and the first digits (8 or more) of the weights' SHA-256, which are then insisted upon.
+Options of a file: `norm=openai|imagenet|inception` or `mean=r,g,b&std=r,g,b`; `interpolation=bicubic|bilinear`,
+`resize_mode=shortest|longest|squash`, `quick_gelu=true|false`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl
+
+from geosearch.errors import ModelError, UnknownNameError
+
+MINI_CLIP = "mini-clip"
+REMOTECLIP = ("RN50", "ViT-B-32", "ViT-L-14")
+NORMS = {
+    "openai": ([0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]),
+    "imagenet": ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
+    "inception": ([0.5, 0.5, 0.5], [0.5, 0.5, 0.5]),
+}
+FORMS = [MINI_CLIP, *(f"remoteclip:{a}" for a in REMOTECLIP), "open_clip:ARCHITECTURE/TAG",
+         "open_clip:ARCHITECTURE/file:PATH?norm=…", "open_clip:local-dir:PATH"]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A parsed name. Either folder is set, or architecture with a tag or a file (RemoteCLIP: its own file if None)."""
+
+    name: str
+    family: str
+    architecture: str | None = None
+    tag: str | None = None
+    file: Path | None = None
+    folder: Path | None = None
+    options: dict[str, Any] = field(default_factory=dict, hash=False)
+    pinned: str | None = None
+
+
+def parse(name: str) -> Spec:
+    """Return what a name means; raises UnknownNameError with the forms that exist, ModelError for wrong options."""
+    bare, pinned = _split_pin(name)
+    if bare == MINI_CLIP:
+        from geosearch import weights
+
+        return Spec(name, MINI_CLIP, folder=Path(weights.__path__[0]) / MINI_CLIP, pinned=pinned)
+    family, _, rest = bare.partition(":")
+    if family == "open_clip" and rest.startswith("local-dir:") and rest != "local-dir:":
+        folder = Path(rest.removeprefix("local-dir:")).expanduser().absolute()
+        return Spec(_pin(f"open_clip:local-dir:{folder}", pinned), family, folder=folder, pinned=pinned)
+    architecture, _, source = rest.partition("/")
+    if family == "remoteclip" and architecture in REMOTECLIP and (not source or source.startswith("file:")):
+        file, options = _file(name, source) if source else (None, {})
+        canonical = f"remoteclip:{architecture}" + (f"/file:{file}" if file else "")
+        spelled = canonical + _query(source)
+        return Spec(_pin(spelled, pinned), family, architecture, None, file, None, options, pinned)
+    if family == "open_clip" and architecture and source.startswith("file:"):
+        file, options = _file(name, source)
+        if "mean" not in options:
+            raise ModelError(
+                f"{name}: a weights file does not say how its pictures were normalised; add ?norm=openai, "
+                "?norm=imagenet, ?norm=inception or ?mean=r,g,b&std=r,g,b as the model was trained "
+                "(open_clip would take OpenAI's silently)"
+            )
+        spelled = f"open_clip:{architecture}/file:{file}" + _query(source)
+        return Spec(_pin(spelled, pinned), family, architecture, None, file, None, options, pinned)
+    if family == "open_clip" and architecture and source:
+        return Spec(name, family, architecture, source, pinned=pinned)
+    raise unknown(name)
+
+
+def unknown(name: str, close: list[str] | None = None) -> UnknownNameError:
+    """Return the error for a name that means nothing; close: names that resemble it."""
+    hint = f"Did you mean {' or '.join(close)}? " if close else ""
+    return UnknownNameError("model", name, FORMS, f"{hint}`geosearch model list --all` shows every tag.")
+
+
+def _split_pin(name: str) -> tuple[str, str | None]:
+    match = re.fullmatch(r"(.+)@([0-9a-f]{8,64})", name)
+    return (match[1], match[2]) if match else (name, None)
+
+
+def _pin(name: str, pinned: str | None) -> str:
+    return f"{name}@{pinned}" if pinned else name
+
+
+def _query(source: str) -> str:
+    return "?" + source.rpartition("?")[2] if "?" in source else ""
+
+
+def _file(name: str, source: str) -> tuple[Path, dict[str, Any]]:
+    path, mark, query = source.removeprefix("file:").rpartition("?")
+    if not mark:
+        path, query = query, ""
+    options: dict[str, Any] = {}
+    for key, value in parse_qsl(query, keep_blank_values=True):
+        if key == "norm" and value in NORMS:
+            options["mean"], options["std"] = NORMS[value]
+        elif key in ("mean", "std"):
+            options[key] = _three(name, key, value)
+        elif (key == "interpolation" and value in ("bicubic", "bilinear")) or (
+            key == "resize_mode" and value in ("shortest", "longest", "squash")
+        ):
+            options[key] = value
+        elif key == "quick_gelu" and value in ("true", "false"):
+            options[key] = value == "true"
+        else:
+            raise ModelError(f"{name}: the option {key}={value} is not known; see `geosearch model list --help`")
+    if ("mean" in options) != ("std" in options):
+        raise ModelError(f"{name}: give mean and std together")
+    return Path(path).expanduser().absolute(), options
+
+
+def _three(name: str, key: str, value: str) -> list[float]:
+    try:
+        numbers = [float(part) for part in value.split(",")]
+    except ValueError:
+        numbers = []
+    # `not (0 < n)` is also true for NaN
+    if len(numbers) != 3 or any(not (0 <= n <= 1) or (key == "std" and n == 0) for n in numbers):
+        raise ModelError(f"{name}: {key} needs three numbers from 0 to 1, as {key}=0.48,0.46,0.41")
+    return numbers

@@ -1,0 +1,289 @@
+"""The OpenCLIP family: images and texts into one space, by any architecture that open_clip knows."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from geosearch.encoders import pictures, tokenizer, weights
+from geosearch.encoders.base import ModelInfo, Vectors, check_readable, unit
+from geosearch.encoders.names import NORMS, Spec, unknown
+from geosearch.errors import GeosearchError, InputError, ModelError, WeightsError
+from geosearch.item import Item
+
+if TYPE_CHECKING:
+    import torch
+
+CONFIG = "open_clip_config.json"
+PREPROCESS = ("size", "mean", "std", "interpolation", "resize_mode", "fill_color")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be built: all of it known before a weight is read."""
+
+    spec: Spec
+    path: Path
+    config: dict[str, Any]
+    preprocess: dict[str, Any]
+    quick_gelu: bool
+    info: ModelInfo
+
+
+class Prepared(NamedTuple):
+    """One item, ready to be stacked: pixels (3, height, width) uint8, or token ids (context,)."""
+
+    kind: str
+    tensor: torch.Tensor
+
+
+def plan(spec: Spec) -> Plan:
+    """Find a model's weights and state its identity, without building it.
+
+    Raises WeightsError, ModelError, UnknownNameError.
+    """
+    if spec.folder is not None:
+        config, tag = _folder_config(spec), None
+        stated = config.get("preprocess_cfg") or {}
+        if not stated.get("mean") or not stated.get("std"):
+            raise ModelError(
+                f"{spec.name}: preprocess_cfg in {spec.folder / CONFIG} must state mean and std; "
+                "without them OpenAI's would be taken silently"
+            )
+    else:
+        config, tag = _known_config(spec)
+        stated = dict(tag or {}) if spec.family == "open_clip" else _openai_norm()
+        stated.update(spec.options)
+    path = weights.find(spec, tag)
+    model_cfg = config["model_cfg"]
+    size = (stated.get("size") if spec.folder else None) or model_cfg["vision_cfg"].get("image_size", 224)
+    size = [size, size] if isinstance(size, int) else list(size)
+    preprocess = {
+        "size": size,
+        "mean": [float(x) for x in stated["mean"]],
+        "std": [float(x) for x in stated["std"]],
+        "interpolation": stated.get("interpolation") or "bicubic",
+        "resize_mode": stated.get("resize_mode") or "shortest",
+        "fill_color": int(stated.get("fill_color") or 0),
+    }
+    # The tag knows how it was trained; open_clip would only warn that the architecture's name says otherwise.
+    quick_gelu = bool(stated.get("quick_gelu") or model_cfg.get("quick_gelu"))
+    digest = weights.sha256(path)
+    info = ModelInfo(
+        name=spec.name,
+        family=spec.family,
+        revision=spec.tag or (weights.REMOTECLIP_HUB if spec.family == "remoteclip" and not spec.file else digest[:12]),
+        weights_sha256=digest,
+        dimension=int(model_cfg["embed_dim"]),
+        metric="cosine",
+        reads=frozenset({"image", "text"}),
+        preprocessing={
+            **preprocess,
+            "quick_gelu": quick_gelu,
+            "pictures": pictures.RULES,
+            "architecture": spec.architecture or _digest(json.dumps(model_cfg, sort_keys=True).encode()),
+            **_tokenizer_identity(spec, config),
+        },
+    )
+    return Plan(spec, path, config, preprocess, quick_gelu, info)
+
+
+class OpenClipEncoder:
+    """A loaded model. Images are decoded and resized on the CPU, normalised and encoded on the device."""
+
+    def __init__(self, built: Plan, device: str) -> None:
+        import torch
+        from torchvision.transforms import Compose
+
+        self.plan, self.info, self.device = built, built.info, torch.device(device)
+        self._model = _build(built).to(self.device)
+        self._resize = Compose(_geometry(built.preprocess))
+        shape = (1, 3, 1, 1)
+        self._mean = torch.tensor(built.preprocess["mean"], device=self.device).view(shape)
+        self._std = torch.tensor(built.preprocess["std"], device=self.device).view(shape)
+        self._tokenizer: Any = None
+        self._tokenizer_lock = threading.Lock()
+
+    def prepare(self, item: Item) -> Prepared:
+        """Return one image or text, ready for `encode_prepared`. Raises InputError, ModelError."""
+        import torch
+
+        check_readable(self.info, item)
+        if item.image is not None and item.text is not None:
+            raise ModelError(f"{self.info.name} reads an image or a text, not both in one item; ask twice or compose")
+        if item.text is not None:
+            if not item.text.strip():
+                raise InputError("the text is empty")
+            return Prepared("text", self._tokenize(item.text))
+        image = item.image
+        assert image is not None
+        picture = pictures.open_image(image) if isinstance(image, str | Path) else pictures.to_rgb(image)
+        pixels = np.array(self._resize(picture), np.uint8)
+        return Prepared("image", torch.from_numpy(pixels).permute(2, 0, 1).contiguous())
+
+    def encode_prepared(self, prepared: Sequence[Prepared]) -> Vectors:
+        """Return unit vectors (n, dimension), float32, in the order given; a batch too large for the GPU is halved."""
+        import torch
+
+        vectors = np.empty((len(prepared), self.info.dimension), np.float32)
+        for kind in ("image", "text"):
+            rows = [i for i, one in enumerate(prepared) if one.kind == kind]
+            if rows:
+                with torch.inference_mode():
+                    out = self._forward(kind, torch.stack([prepared[i].tensor for i in rows]))
+                vectors[rows] = unit(out.cpu().numpy(), self.info.name)
+        return vectors
+
+    def encode(self, items: Sequence[Item], batch_size: int | None = None) -> Vectors:
+        """Return unit vectors (n, dimension) of items, `batch_size` at a time (the setting by default)."""
+        from geosearch.settings import settings
+
+        step = batch_size or settings().batch_size
+        parts = [
+            self.encode_prepared([self.prepare(item) for item in items[i : i + step]])
+            for i in range(0, len(items), step)
+        ]
+        return np.concatenate(parts) if parts else np.empty((0, self.info.dimension), np.float32)
+
+    def _forward(self, kind: str, batch: torch.Tensor) -> torch.Tensor:
+        import torch
+
+        try:
+            moved = batch.to(self.device, non_blocking=True)
+            if kind == "image":
+                moved = (moved.float() / 255 - self._mean) / self._std
+            encode = self._model.encode_image if kind == "image" else self._model.encode_text
+            # Half precision is a GPU's gain; on the CPU it would only cost accuracy.
+            with torch.autocast(self.device.type, dtype=torch.float16, enabled=self.device.type == "cuda"):
+                out = encode(moved).float()
+            if self.device.type == "cuda" and not torch.isfinite(out).all():
+                out = encode(moved).float()  # a model whose activations overflow half precision
+            return out
+        except torch.OutOfMemoryError as error:
+            if len(batch) == 1:
+                raise ModelError(f"{self.info.name}: one item does not fit into the memory of {self.device}") from error
+        half = math.ceil(len(batch) / 2)
+        return torch.cat([self._forward(kind, batch[:half]), self._forward(kind, batch[half:])])
+
+    def _tokenize(self, text: str) -> torch.Tensor:
+        with self._tokenizer_lock:
+            if self._tokenizer is None:
+                self._tokenizer = _load_tokenizer(self.plan)
+        ids: torch.Tensor = self._tokenizer([text])[0]
+        return ids
+
+
+def _build(built: Plan) -> Any:
+    weights.offline()
+    import open_clip
+
+    spec = built.spec
+    try:
+        model = open_clip.create_model(
+            f"local-dir:{spec.folder}" if spec.folder else spec.architecture,
+            None if spec.folder else str(built.path),
+            force_quick_gelu=built.quick_gelu,
+            force_preprocess_cfg=built.preprocess,
+            require_pretrained=True,
+            weights_only=True,
+        )
+    except GeosearchError:
+        raise
+    except Exception as error:  # of open_clip, torch, pickle, safetensors, json, a hub
+        raise weights.explain(spec, error) from error
+    size = model.visual.image_size
+    if list(size if isinstance(size, tuple | list) else (size, size)) != built.preprocess["size"]:
+        raise ModelError(f"{spec.name}: preprocess_cfg says size {built.preprocess['size']}, the network takes {size}")
+    return model.eval().requires_grad_(False)
+
+
+def _geometry(preprocess: dict[str, Any]) -> list[Any]:
+    """Return open_clip's own steps before pixels become numbers: resizing and cropping of RGB pictures."""
+    from open_clip.transform import PreprocessCfg, image_transform_v2
+    from torchvision.transforms import Normalize
+
+    cfg = PreprocessCfg(**{**preprocess, "size": tuple(preprocess["size"])})
+    steps = list(image_transform_v2(cfg, is_train=False).transforms)
+    # The last two turn bytes into numbers and normalise: done for a whole batch on the device instead.
+    if not isinstance(steps[-1], Normalize) or type(steps[-2]).__name__ not in ("MaybeToTensor", "ToTensor"):
+        raise ModelError(
+            "this open_clip prepares pictures in another way than geosearch knows; install open_clip_torch 3"
+        )
+    return steps[:-2]
+
+
+def _load_tokenizer(built: Plan) -> Any:
+    import open_clip
+
+    spec = built.spec
+    if spec.folder and tokenizer.KEY in built.config:
+        return tokenizer.load_tokenizer(spec.folder, built.config)
+    try:
+        return open_clip.get_tokenizer(f"local-dir:{spec.folder}" if spec.folder else spec.architecture)
+    except Exception as error:  # of transformers or a hub
+        raise weights.explain(spec, error) from error
+
+
+def _folder_config(spec: Spec) -> dict[str, Any]:
+    assert spec.folder is not None
+    path = spec.folder / CONFIG
+    try:
+        config = json.loads(path.read_text("utf-8"))
+        model_cfg = config["model_cfg"]
+        if not all(key in model_cfg for key in ("embed_dim", "vision_cfg", "text_cfg")):
+            raise KeyError("embed_dim, vision_cfg or text_cfg")
+    except FileNotFoundError as error:
+        remedy = "" if spec.family == "open_clip" else " Reinstall geosearch, or train it: `geosearch train clip`."
+        raise WeightsError(f"{spec.name}: there is no {path}.{remedy}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{path}: is no open_clip configuration (wrong or missing: {error})") from error
+    return dict(config)
+
+
+def _known_config(spec: Spec) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """Return ({"model_cfg": …}, the tag's entry) of an architecture of open_clip."""
+    weights.offline()
+    import difflib
+
+    import open_clip
+
+    architectures = open_clip.list_models()
+    if spec.architecture not in architectures:
+        close = difflib.get_close_matches(str(spec.architecture), architectures, 3)
+        raise unknown(spec.name, [f"open_clip:{a}/…" for a in close])
+    config = {"model_cfg": open_clip.get_model_config(spec.architecture)}
+    if spec.tag is None:
+        return config, None
+    tags = open_clip.list_pretrained_tags_by_model(spec.architecture)
+    tag = open_clip.get_pretrained_cfg(spec.architecture, spec.tag)
+    if not tag:
+        close = difflib.get_close_matches(spec.tag, tags, 5, 0.0)
+        raise unknown(spec.name, [f"open_clip:{spec.architecture}/{t}" for t in close])
+    return config, tag
+
+
+def _openai_norm() -> dict[str, Any]:
+    # RemoteCLIP was trained from OpenAI's weights with their normalisation.
+    mean, std = NORMS["openai"]
+    return {"mean": mean, "std": std}
+
+
+def _tokenizer_identity(spec: Spec, config: dict[str, Any]) -> dict[str, str]:
+    if not spec.folder or tokenizer.KEY not in config:
+        return {}
+    merges = spec.folder / Path(str(config[tokenizer.KEY].get("merges", ""))).name
+    if not merges.is_file():
+        raise ModelError(f"{spec.folder}: the tokenizer's file {merges.name!r} is not in the folder; copy it there")
+    return {"tokenizer": _digest(merges.read_bytes())}
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:16]

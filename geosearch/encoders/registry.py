@@ -1,0 +1,126 @@
+"""The registry: models by name. See `names` for what a name may be."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+from geosearch.encoders import openclip, weights
+from geosearch.encoders.base import Encoder, ModelInfo
+from geosearch.encoders.names import MINI_CLIP, REMOTECLIP, Spec, parse
+from geosearch.errors import ModelError, WeightsError
+
+_loaded: dict[tuple[str, str, str], Encoder] = {}
+_lock = threading.Lock()
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """A line of the list of models: available says whether its weights are on this machine."""
+
+    name: str
+    family: str
+    dimension: int | None
+    reads: str
+    available: bool
+
+
+def list_models(tags: bool = False) -> list[ModelEntry]:
+    """Return the models that can be loaded by name: geosearch's own, RemoteCLIP, and OpenCLIP's.
+
+    tags: every tag of open_clip (some 200); otherwise only those whose weights are here.
+    """
+    weights.offline()
+    import open_clip
+
+    specs: list[tuple[Spec, dict[str, Any] | None]] = [(parse(MINI_CLIP), None)]
+    specs += [(parse(f"remoteclip:{architecture}"), None) for architecture in REMOTECLIP]
+    specs += [
+        (parse(f"open_clip:{architecture}/{tag}"), open_clip.get_pretrained_cfg(architecture, tag))
+        for architecture, tag in open_clip.list_pretrained()
+    ]
+    entries = [_entry(spec, tag) for spec, tag in specs]
+    return [entry for entry in entries if tags or entry.available or entry.family != "open_clip"]
+
+
+def describe(name: str) -> ModelInfo:
+    """Return a model's identity without building it; its weights must be here (or downloads allowed).
+
+    Raises UnknownNameError with the names that exist, WeightsError with the way to get the weights.
+    """
+    return openclip.plan(parse(name)).info
+
+
+def load(
+    name: str,
+    device: str | None = None,
+    *,
+    weights_sha256: str | None = None,
+    preprocessing: dict[str, Any] | None = None,
+) -> Encoder:
+    """Return the encoder of that name, loaded once a process and device.
+
+    device: "cpu", "cuda", "cuda:1", "mps"; None or "auto": the best there is, or the setting.
+    weights_sha256, preprocessing: what a space has recorded; ModelError when the model here is another.
+    Raises UnknownNameError, WeightsError, ModelError.
+    """
+    where = pick_device(device)
+    with _lock:  # one build at a time: two threads that ask for a model share it
+        built = openclip.plan(parse(name))
+        if not built.info.same_as(weights_sha256, preprocessing):
+            raise ModelError(_differs(built.info, weights_sha256))
+        key = (built.info.name, built.info.weights_sha256, where)
+        if key not in _loaded:
+            _loaded[key] = openclip.OpenClipEncoder(built, where)
+        return _loaded[key]
+
+
+def pick_device(device: str | None = None) -> str:
+    """Return the device to use: the one named, the setting, or the best there is. Raises ModelError if it is absent."""
+    import torch
+
+    from geosearch.settings import settings
+
+    wanted = device or settings().device
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    if wanted == "auto":
+        return "cuda" if cuda else "mps" if mps else "cpu"
+    try:
+        kind = torch.device(wanted)
+    except RuntimeError as error:
+        raise ModelError(f"{wanted!r} is no device; use auto, cpu, cuda, cuda:1 or mps") from error
+    missing = (kind.type == "cuda" and (not cuda or (kind.index or 0) >= torch.cuda.device_count())) or (
+        kind.type == "mps" and not mps
+    )
+    if missing:
+        raise ModelError(f"there is no device {wanted!r} here; use cpu, or auto to take the best there is")
+    return wanted
+
+
+def _entry(spec: Spec, tag: dict[str, Any] | None) -> ModelEntry:
+    import open_clip
+
+    try:
+        available = weights.find_local(spec, tag) is not None
+    except WeightsError:
+        available = False
+    if spec.folder is not None:
+        try:
+            dimension = int(openclip.plan(spec).info.dimension)
+        except (ModelError, WeightsError):
+            dimension, available = None, False
+    else:
+        dimension = int(open_clip.get_model_config(spec.architecture)["embed_dim"])
+    return ModelEntry(spec.name, spec.family, dimension, "image, text", available)
+
+
+def _differs(info: ModelInfo, weights_sha256: str | None) -> str:
+    if weights_sha256 not in (None, info.weights_sha256):
+        what = f"weights {str(weights_sha256)[:12]}…, the model here has {info.weights_sha256[:12]}…"
+    else:
+        what = "another preprocessing than the model here has"
+    return (
+        f"{info.name}: the space was made with {what}. Vectors of two models cannot be compared: make a new space "
+        "(`geosearch space create`) and embed into it, or put the old weights back"
+    )

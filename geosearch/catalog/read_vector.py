@@ -1,0 +1,195 @@
+"""Reader `vector`: GeoJSON and GeoPackage through GDAL, streamed as Arrow batches; any CRS."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyogrio
+import pyogrio.errors
+import shapely
+from pyproj import CRS, Transformer
+from pyproj.exceptions import CRSError
+
+from geosearch.catalog.batch import Batch, Record, Reject, from_records, shortened, utc
+from geosearch.catalog.files import MISSING_FILE, FileFinder
+from geosearch.catalog.footprints import STEP_DEG, Footprint, polygon
+from geosearch.catalog.options import Options
+from geosearch.catalog.problems import SELF_CROSSING
+from geosearch.catalog.table_rows import UNREADABLE_DATE
+from geosearch.errors import CatalogError, InputError
+
+BATCH_ROWS = 2000
+USUAL = {
+    "name": ("name", "id", "filename", "file", "title"),
+    "captured_at": ("captured_at", "datetime", "date", "timestamp", "time", "acquired"),
+    "uri": ("uri", "url", "href", "path", "location"),
+}
+
+
+def read(source: Path, options: Options) -> Iterator[Batch]:
+    """Yield features: polygons as footprints, points as nadirs; attributes without another use become properties."""
+    if source.is_dir():
+        raise CatalogError(f"{source} is a folder; reader vector reads one GeoJSON or GeoPackage file")
+    if source.is_file() and not source.stat().st_size:
+        raise CatalogError(f"{source} is empty")
+    finder = FileFinder(source.parent, options.files)
+    try:
+        layer = options.layer or _layer(source)
+        with pyogrio.open_arrow(source, layer=layer, batch_size=BATCH_ROWS, return_fids=True, use_pyarrow=True) as (
+            meta,
+            reader,
+        ):
+            columns = match_columns(source, list(meta["fields"]), options.columns)
+            turned = _to_degrees(source, meta["crs"])
+            number = 0
+            for batch in reader:
+                table = pa.Table.from_batches([batch])
+                yield _batch(table, meta, columns, turned, finder, number)
+                number += table.num_rows
+    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, pyogrio.errors.FieldError) as error:
+        raise CatalogError(f"{source} cannot be read: {error}") from error
+    except pa.ArrowInvalid as error:
+        raise CatalogError(f"{source} stops being readable: {error}. What came before is catalogued") from error
+
+
+def match_columns(source: Path, fields: list[str], named: Mapping[str, str]) -> dict[str, str]:
+    """Return {our word: the layer's attribute}. Raises CatalogError for unknown ones."""
+    unknown = sorted(set(named) - set(USUAL))
+    if unknown:
+        raise CatalogError(f"a feature has no part called {', '.join(unknown)}; its parts are {', '.join(USUAL)}")
+    lost = sorted(set(named.values()) - set(fields))
+    if lost:
+        raise CatalogError(f"{source} has no attribute {', '.join(lost)}; its attributes are {', '.join(fields)}")
+    lower = {field.lower(): field for field in reversed(fields)}
+    found = dict(named)
+    for part, usual in USUAL.items():
+        field = next((lower[word] for word in usual if word in lower), None)
+        if part not in found and field and field not in named.values():
+            found[part] = field
+    return found
+
+
+def _layer(source: Path) -> str:
+    layers = [(str(name), kind) for name, kind in pyogrio.list_layers(source)]
+    placed = [name for name, kind in layers if kind is not None]
+    if len(placed) == 1:
+        return placed[0]
+    if not placed:
+        raise CatalogError(f"{source} has no layer with geometry")
+    raise CatalogError(f"{source} has several layers: {', '.join(placed)}; name one with --layer")
+
+
+def _to_degrees(source: Path, crs: str | None) -> Transformer | None:
+    if not crs:
+        raise CatalogError(f"{source} does not say its CRS; give it one (ogr2ogr -a_srs) and try again")
+    try:
+        given = CRS.from_user_input(crs)
+        # OGC:CRS84 is EPSG:4326 with longitude first, as GDAL hands geometry on either way.
+        if given.to_epsg() == 4326 or given.to_authority() == ("OGC", "CRS84"):
+            return None
+        return Transformer.from_crs(given, "EPSG:4326", always_xy=True)
+    except CRSError as error:
+        raise CatalogError(f"{source} has a CRS that is not known: {error}") from error
+
+
+def _batch(
+    table: pa.Table, meta: Any, columns: dict[str, str], turned: Transformer | None, finder: FileFinder, before: int
+) -> Batch:
+    geometry = meta["geometry_name"] or "wkb_geometry"
+    shapes = shapely.from_wkb(table.column(geometry).to_numpy(), on_invalid="ignore")
+    rows = table.drop_columns([geometry]).to_pylist()
+    fid = meta.get("fid_column") or "OGC_FID"
+    records: list[Record] = []
+    rejects: list[Reject] = []
+    for number, (shape, row) in enumerate(zip(shapes, rows, strict=True), before + 1):
+        row.pop(fid, None)
+        try:
+            records.append(_record(shape, row, number, columns, turned, finder))
+        except InputError as error:
+            name = row.get(columns.get("name", ""))
+            payload = shortened(json.dumps(row, ensure_ascii=False, default=str))
+            rejects.append(Reject(str(error), number, None if name is None else str(name), payload))
+    return from_records(records, rejects, min(1.0, (before + len(rows)) / total) if (total := _total(meta)) else None)
+
+
+def _total(meta: Any) -> int:
+    return int(meta.get("features") or 0)
+
+
+def _record(
+    shape: Any,
+    row: dict[str, Any],
+    number: int,
+    columns: dict[str, str],
+    turned: Transformer | None,
+    finder: FileFinder,
+) -> Record:
+    if "name" not in columns:
+        raise InputError("the layer has no attribute for a name; say which it is with --column name=ATTRIBUTE")
+    name = row.get(columns["name"])
+    if name is None or str(name) == "":
+        raise InputError("the feature has no name")
+    if shape is None or shape.is_empty:
+        raise InputError("the feature has no geometry, or one that cannot be read")
+    nadir, footprint = None, Footprint(None)
+    if shape.geom_type == "Point":
+        nadir = _point(shape, turned)
+    elif shape.geom_type in ("Polygon", "MultiPolygon"):
+        footprint = polygon(_degrees(shape, turned))
+        if footprint.geometry is None:
+            raise InputError("the feature's polygon has no area")
+    else:
+        raise InputError(f"a {shape.geom_type} is no place: a Point, Polygon or MultiPolygon is needed")
+    problems = [SELF_CROSSING] if footprint.self_crossing else []
+    captured = _moment(row.get(columns.get("captured_at", "")), problems)
+    reference = row.get(columns.get("uri", ""))
+    uri, content, missing = finder.find(None if reference is None else str(reference), str(name))
+    used = set(columns.values()) - ({columns["captured_at"]} if UNREADABLE_DATE in problems else set())
+    return Record(
+        name=str(name),
+        line=number,
+        uri=uri,
+        captured_at=captured,
+        nadir=nadir,
+        footprint=footprint.geometry,
+        properties={key: value for key, value in row.items() if key not in used and value is not None},
+        content_sha256=content,
+        problems=(*problems, MISSING_FILE) if missing else tuple(problems),
+    )
+
+
+def _degrees(shape: Any, turned: Transformer | None) -> Any:
+    if turned is None:
+        return shape
+    # Straight in the layer's own CRS: densify there, then turn.
+    west, south, east, north = shape.bounds
+    step = max(east - west, north - south) / 64 if turned.source_crs and turned.source_crs.is_projected else STEP_DEG
+    return shapely.transform(
+        shapely.segmentize(shape, step) if step > 0 else shape, turned.transform, interleaved=False
+    )
+
+
+def _point(shape: Any, turned: Transformer | None) -> tuple[float, float]:
+    lon, lat = turned.transform(shape.x, shape.y) if turned else (shape.x, shape.y)
+    if not abs(lat) <= 90 or not abs(lon) <= 180:
+        raise InputError(f"the point {lat:g}, {lon:g} is outside -90 … 90, -180 … 180")
+    return float(lat), float(lon)
+
+
+def _moment(value: Any, problems: list[str]) -> datetime | None:
+    if value is None or value == "":
+        return None
+    if isinstance(value, datetime):
+        return utc(value)
+    if isinstance(value, date):
+        return utc(datetime(value.year, value.month, value.day))
+    try:
+        return utc(datetime.fromisoformat(str(value)))
+    except ValueError:
+        problems.append(UNREADABLE_DATE)
+        return None

@@ -86,7 +86,8 @@ def geodetic(position: Floats) -> tuple[Floats, Floats, Floats]:
     from pyproj import Transformer
 
     to_geographic = Transformer.from_crs("EPSG:4978", "EPSG:4979", always_xy=True)
-    lon, lat, height = to_geographic.transform(*np.moveaxis(position, -1, 0))
+    x, y, z = np.moveaxis(position, -1, 0)
+    lon, lat, height = to_geographic.transform(x, y, z)
     return np.asarray(lat), np.asarray(lon), np.asarray(height)
 
 
@@ -100,6 +101,4 @@ def sun_elevation(time: Times, lat: ArrayLike, lon: ArrayLike) -> Floats:
     declination = np.arcsin(np.sin(tilt) * np.sin(longitude))
     ascension = np.arctan2(np.cos(tilt) * np.sin(longitude), np.cos(longitude))
     phi, hour = np.radians(np.asarray(lat, float)), sidereal_angle(day) + np.radians(np.asarray(lon, float)) - ascension
-    return np.degrees(
-        np.arcsin(np.sin(phi) * np.sin(declination) + np.cos(phi) * np.cos(declination) * np.cos(hour))
-    )
+    return np.degrees(np.arcsin(np.sin(phi) * np.sin(declination) + np.cos(phi) * np.cos(declination) * np.cos(hour)))

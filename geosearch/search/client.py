@@ -14,16 +14,17 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+import psycopg
 from numpy.typing import ArrayLike, NDArray
 from psycopg import sql
 
-from geosearch.errors import InputError, ModelError, UnknownNameError
+from geosearch.errors import InputError, UnknownNameError
 from geosearch.item import Item, Place
 from geosearch.search.query import Query, unit_vector
 from geosearch.search.ranking import Plan, Ranking, Result
+from geosearch.search.shape import middle
 
 if TYPE_CHECKING:
-    import psycopg
     from PIL.Image import Image
 
 
@@ -35,12 +36,10 @@ _ARGUMENTS = sql.SQL("""
 """)
 
 _SEARCH = sql.SQL("""
-    select s.rank, s.image_id, s.name, a.name, s.similarity, s.distance_m, st_y(middle.point), st_x(middle.point),
-           i.uri, st_asgeojson(s.geom, 6)
+    select s.rank, s.image_id, s.name, a.name, s.similarity, s.distance_m, i.uri, st_asgeojson(s.geom, 6)
     from geosearch.search({}) s
     join geosearch.image i on i.id = s.image_id
     join geosearch.archive a on a.id = i.archive_id
-    cross join lateral (select st_centroid(coalesce(i.footprint, i.nadir))::geometry as point) middle
     order by s.rank
 """).format(_ARGUMENTS)
 
@@ -112,7 +111,7 @@ class Client:
         """Return the k images most like an image, a text, a catalogued image or a vector.
 
         near: (latitude, longitude) in degrees; only images that may show something within radius_km of it.
-        like: a name, "archive/name" where several archives have that name, or an id; it is not among its own answers.
+        like: a name, "archive/name" where several archives have that name, or an id; that image is among the answers.
         space: needed when there are several. Raises InputError, UnknownNameError, ModelError or DatabaseError.
         """
         return self.ask(
@@ -144,7 +143,12 @@ class Client:
             assert vector is not None
             if vector.shape != (space.dimension,):
                 raise InputError(f"space {space.name} has {space.dimension} dimensions; the vector has {len(vector)}")
-            return self._ranked(query, space, vector)
+            try:
+                return self._ranked(query, space, vector)
+            except (psycopg.errors.UndefinedObject, psycopg.errors.DataError) as error:
+                # What only the database knows, such as the archives' names: it says so itself, with a hint.
+                hint = error.diag.message_hint
+                raise InputError(f"{error.diag.message_primary}{f'. {hint}' if hint else ''}") from error
 
     def _space(self, query: Query) -> _Space:
         """Return the space that was named, or the only one that can answer."""
@@ -179,12 +183,8 @@ class Client:
         from geosearch.encoders.registry import load
 
         assert space.model is not None
-        encoder = load(space.model)
-        if not encoder.info.same_as(space.weights_sha256, space.preprocessing):
-            raise ModelError(
-                f"model {space.model} is not the one that filled space {space.name}: its weights or its preprocessing "
-                "changed, and vectors of two models cannot be compared. Make a new space and embed into it."
-            )
+        # Refused when the weights here are not those whose vectors the space holds.
+        encoder = load(space.model, weights_sha256=space.weights_sha256, preprocessing=space.preprocessing)
         vector = encoder.encode([Item(image=query.image, text=query.text)])[0]
         return unit_vector(vector)
 
@@ -234,7 +234,7 @@ class Client:
         plan = self.conn.execute(_PLAN, arguments).fetchone()
         assert plan is not None
         rows = self.conn.execute(_SEARCH, arguments).fetchall()
-        results = [Result(*row[:-1], shape=row[-1] and json.loads(row[-1])) for row in rows]  # type: ignore[misc]
+        results = [_result(*row) for row in rows]
         return Ranking(Plan(*plan), results, query, space.name)
 
 
@@ -252,6 +252,22 @@ class _Space:
     @property
     def table(self) -> sql.Identifier:
         return sql.Identifier("geosearch", f"space_{self.name}")
+
+
+def _result(
+    rank: int,
+    image_id: int,
+    name: str,
+    archive: str,
+    similarity: float,
+    distance_m: float | None,
+    uri: str | None,
+    geojson: str | None,
+) -> Result:
+    shape = json.loads(geojson) if geojson else None
+    # Not st_centroid: on geography it errs by a tenth of a degree where a footprint has several pieces (PostGIS 3.3).
+    lat, lon = (middle(shape) if shape else None) or (None, None)
+    return Result(rank, image_id, name, archive, similarity, distance_m, lat, lon, uri, shape)
 
 
 def _numbers(value: Any) -> ArrayLike:

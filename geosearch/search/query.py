@@ -53,7 +53,7 @@ class Query:
         # Not a comparison alone: NaN passes neither way.
         if not math.isfinite(self.radius_km) or self.radius_km < 0:
             raise InputError(f"the radius must be a number of kilometres from 0 up, not {self.radius_km}")
-        if isinstance(self.k, bool) or not isinstance(self.k, int) or self.k < 1:
+        if isinstance(self.k, bool) or not isinstance(self.k, int) or not 1 <= self.k < 2**31:
             raise InputError(f"k, the number of answers, must be a whole number from 1 up, not {self.k!r}")
         if self.strategy not in STRATEGIES:
             raise InputError(f"there is no strategy {self.strategy!r}; there are: {', '.join(STRATEGIES)}")

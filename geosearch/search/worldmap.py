@@ -10,7 +10,7 @@ from functools import cache
 from html import escape
 from importlib.resources import files
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Literal
 from zlib import crc32
 
 import numpy as np
@@ -19,6 +19,7 @@ from PIL import Image
 
 from geosearch.geometry import EARTH_RADIUS_M, Floats, lat_lon, unit_vectors
 from geosearch.search.projection import Disc, Projection, World
+from geosearch.search.shape import Shape, middle, rings
 
 HALF_WAY_M = np.pi * EARTH_RADIUS_M
 _UNITS = 500.0  # half the width of the drawing
@@ -28,7 +29,7 @@ _UNITS = 500.0  # half the width of the drawing
 class Mark:
     """Something on a map: a GeoJSON geometry in degrees; kind chooses its look; title is read by pointer and reader."""
 
-    shape: dict[str, Any]
+    shape: Shape
     kind: Literal["hit", "miss", "plain", "truth", "nadir"] = "plain"
     label: str = ""
     title: str = ""
@@ -121,11 +122,13 @@ def _pieces(projection: Projection, lat: Floats, lon: Floats) -> Iterator[str]:
 
 def _mark(projection: Projection, mark: Mark) -> str:
     title = f"<title>{escape(mark.title)}</title>" if mark.title else ""
-    lat, lon = middle(mark.shape)
-    x, y = (float(value) for value in projection.forward(lat, lon))
+    centre = middle(mark.shape)
+    if centre is None:
+        return ""
+    x, y = (float(value) for value in projection.forward(*centre))
     if isinstance(projection, Disc) and np.hypot(x, y) > 1.02:
         return ""
-    shapes = "".join(_ring(projection, ring) for ring in _rings(mark.shape))
+    shapes = "".join(_ring(projection, ring) for ring in rings(mark.shape))
     if mark.shape["type"] == "Point":
         shapes = f'<circle class="dot" cx="{x * _UNITS:.1f}" cy="{-y * _UNITS:.1f}" r="9"/>'
     elif isinstance(projection, World):
@@ -139,28 +142,9 @@ def _mark(projection: Projection, mark: Mark) -> str:
     return f'<g class="mark {mark.kind}">{title}{shapes}{label}</g>'
 
 
-def _rings(shape: dict[str, Any]) -> list[list[list[float]]]:
-    if shape["type"] == "Polygon":
-        return list(shape["coordinates"])
-    if shape["type"] == "MultiPolygon":
-        return [ring for polygon in shape["coordinates"] for ring in polygon]
-    return []
-
-
-def middle(shape: dict[str, Any]) -> tuple[float, float]:
-    """Return (lat, lon) of the middle of a GeoJSON geometry: the mean direction of its corners."""
-    points = [shape["coordinates"]] if shape["type"] == "Point" else [p for ring in _rings(shape) for p in ring[:-1]]
-    if not points:
-        return float("nan"), float("nan")
-    lon, lat = np.array(points, float).T[:2]
-    lat_mean, lon_mean = lat_lon(unit_vectors(lat, lon).sum(0))
-    return float(lat_mean), float(lon_mean)
-
-
-def _ring(projection: Projection, ring: list[list[float]]) -> str:
+def _ring(projection: Projection, ring: Floats) -> str:
     """Return the path of a polygon's ring, its sides bent as great circles are; nothing where it crosses the edge."""
-    lon, lat = np.array(ring, float).T[:2]
-    corners = unit_vectors(lat, lon)
+    corners = unit_vectors(ring[:, 1], ring[:, 0])
     steps = np.linspace(0, 1, 8, endpoint=False)[:, None]
     sides = [a * (1 - steps) + b * steps for a, b in pairwise(corners)]
     x, y = projection.forward(*lat_lon(np.concatenate([*sides, corners[-1:]])))

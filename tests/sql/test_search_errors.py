@@ -1,0 +1,126 @@
+"""What cannot be searched is refused, saying what was wrong and what to do; no argument is ever run as SQL."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+
+Q = "'[1,0,0,0,0,0,0,0]'"
+
+REFUSED = [
+    (f"'nothing', {Q}", "no space is named 'nothing'", "Spaces: toy."),
+    (f"null, {Q}", "a search needs a space", "Spaces: toy."),
+    ("'toy', null", "the query vector is null", "image or a text"),
+    ("'toy', '[1,2,3]'", "space toy holds vectors of 8 dimensions, the query has 3", "model of that space"),
+    ("'toy', '[0,0,0,0,0,0,0,0]'", "zero and has no direction", "not all zeros"),
+    ("'toy', '[NaN,0,0,0,0,0,0,0]'", "NaN not allowed in vector", ""),
+    (f"'toy', {Q}, k => 0", "k is 0", "at least 1"),
+    (f"'toy', {Q}, k => -3", "k is -3", "at least 1"),
+    (f"'toy', {Q}, k => null", "k is null", "at least 1"),
+    (f"'toy', {Q}, 'POINT(0 0)'::geography, -1", "radius_m is -1", "0 or more"),
+    (f"'toy', {Q}, 'POINT(0 0)'::geography, null", "radius_m is null", "0 or more"),
+    (f"'toy', {Q}, 'POINT(0 0)'::geography, 'NaN'", "radius_m is NaN", "0 or more"),
+    (f"'toy', {Q}, 'POINT(0 0)'::geography, 'infinity'", "radius_m is Infinity", "0 or more"),
+    (f"'toy', {Q}, 'POINT EMPTY'::geography", "near is an empty geography", "null for the whole Earth"),
+    (f"'toy', {Q}, st_makepoint('NaN', 0)::geography", "not a number", "longitude and latitude"),
+    (f"'toy', {Q}, 'SRID=4269;POINT(0 0)'::geography", "near has SRID 4269", "WGS 84"),
+    (f"'toy', {Q}, archive => 'nothing'", "no archive is named 'nothing'", "Archives: even, odd."),
+    (f"'toy', {Q}, strategy => 'hnsw'", "strategy hnsw is not available", "exact or auto"),
+    (f"'toy', {Q}, strategy => 'best'", "no strategy is named 'best'", "exact or auto"),
+    (f"'toy', {Q}, strategy => null", "no strategy is named NULL", "exact or auto"),
+]
+
+
+@pytest.mark.parametrize("function", ["search", "search_plan"])
+@pytest.mark.parametrize(("arguments", "message", "hint"), REFUSED)
+def test_a_search_that_cannot_be_answered_is_refused(world, function, arguments, message, hint):
+    with pytest.raises(psycopg.Error) as caught:
+        world.conn.execute(f"select * from geosearch.{function}({arguments})")
+    assert message in caught.value.diag.message_primary
+    assert hint in (caught.value.diag.message_hint or "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message", "hint"),
+    [
+        ("-1, 'toy'", "there is no image -1", "by name"),
+        ("null, 'toy'", "there is no image null", "by name"),
+        ("1, 'nothing'", "no space is named 'nothing'", "Spaces: toy."),
+        ("1, null", "no space is given", "Spaces: toy."),
+    ],
+)
+def test_similar_says_what_is_missing(world, arguments, message, hint):
+    with pytest.raises(psycopg.Error) as caught:
+        world.conn.execute(f"select * from geosearch.similar({arguments})")
+    assert message in caught.value.diag.message_primary
+    assert hint in caught.value.diag.message_hint
+
+
+def test_similar_says_that_an_image_has_no_vector(conn):
+    conn.execute("insert into geosearch.archive (name) values ('a')")
+    image_id = conn.execute(
+        "insert into geosearch.image (archive_id, name, reach_m) select id, 'x', 0 from geosearch.archive returning id"
+    ).fetchone()[0]
+    conn.execute("select geosearch.create_space('empty', 3)")
+    with pytest.raises(psycopg.errors.NoDataFound, match=f"image {image_id} has no vector in space empty"):
+        conn.execute("select * from geosearch.similar(%s, 'empty')", [image_id])
+
+
+def test_near_may_be_a_line_or_an_area(world):
+    """Distance then runs from the nearest point of it; nothing is refused that PostGIS can measure."""
+    rows = world.conn.execute(
+        f"select distance_m from geosearch.search('toy', {Q}, 'LINESTRING(-10 0,10 0)'::geography, 1e6, 1000)"
+    ).fetchall()
+    assert len(rows) > 5
+    assert min(row[0] for row in rows) == 0
+
+
+ATTACKS = [
+    "x'; drop table geosearch.image; --",
+    'toy"; drop table geosearch.image; --',
+    "toy s; drop table geosearch.image; --",
+    "') ; drop table geosearch.image; --",
+    "$1",
+    "%s %I %L",
+    "\\'; select 1",
+    "TOY",
+    "toy ",
+    "",
+    "toy\n",
+    "ToY" * 40,
+]
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_no_text_argument_is_run_as_sql(world, attack):
+    calls = [
+        ("select * from geosearch.search(%s, '[1,0,0,0,0,0,0,0]')", [attack]),
+        ("select * from geosearch.search('toy', '[1,0,0,0,0,0,0,0]', archive => %s)", [attack]),
+        ("select * from geosearch.search('toy', '[1,0,0,0,0,0,0,0]', strategy => %s)", [attack]),
+        ("select * from geosearch.search_plan(%s, '[1,0,0,0,0,0,0,0]')", [attack]),
+        ("select * from geosearch.search_plan('toy', '[1,0,0,0,0,0,0,0]', archive => %s)", [attack]),
+        ("select * from geosearch.similar(1, %s)", [attack]),
+        ("select * from geosearch.similar(1, 'toy', archive => %s)", [attack]),
+        ("select geosearch.embedding_of(%s, 1)", [attack]),
+        ("select geosearch.create_space(%s, 3)", [attack]),
+        ("select geosearch.create_space('new', 3, %s)", [attack]),
+        ("select geosearch.create_space('new', 3, metric => %s)", [attack]),
+        ("select geosearch.create_space('new', 3, embeds => %s)", [attack]),
+        ("select geosearch.drop_space(%s)", [attack]),
+        ("select geosearch.grant_read(%s)", [attack]),
+    ]
+    before = world.conn.execute("select count(*) from geosearch.image").fetchone()
+    for statement, arguments in calls:
+        # Every one is refused by geosearch itself, as an unknown name or a bad value; none is a syntax error.
+        with pytest.raises((psycopg.errors.UndefinedObject, psycopg.errors.InvalidParameterValue)):
+            world.conn.execute(statement, arguments)
+    assert world.conn.execute("select count(*) from geosearch.image").fetchone() == before
+
+
+def test_names_that_look_like_sql_are_just_names(conn):
+    """An archive may bear any name."""
+    conn.execute("select geosearch.create_space('t', 2)")
+    for name in (a for a in ATTACKS if a):
+        conn.execute("insert into geosearch.archive (name) values (%s)", [name])
+        rows = conn.execute("select * from geosearch.search('t', '[1,0]', archive => %s)", [name]).fetchall()
+        assert rows == []

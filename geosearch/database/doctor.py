@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from geosearch.database import server
@@ -44,6 +45,9 @@ def _folder() -> Iterator[Check]:
             above = above.parent
         if not os.access(above, os.W_OK | os.X_OK):
             yield Check("data folder", "fail", f"{home} cannot be made: {above} is closed to you", mend)
+            return
+        if user.run(["test", "-x", above], cwd=Path("/")).returncode:
+            yield Check("data folder", "fail", f"{above} is closed to user {user.name}, who runs the server", mend)
             return
     yield Check("data folder", "ok", f"{home}, of user {user.name}")
 

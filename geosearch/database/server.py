@@ -132,7 +132,7 @@ def _layout(cluster: Path) -> int | None:
     try:
         facts = json.loads((cluster / "layout.json").read_text(encoding="utf-8"))
         number, by = int(facts["layout"]), str(facts.get("geosearch"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except PermissionError as error:
         raise ServerError(f"{cluster} belongs to another user. Name a folder of your own in GEOSEARCH_HOME.") from error

@@ -20,11 +20,11 @@ class Weather:
     exposure: float = 0.35  # natural logarithm of the gain, either way
     tint: float = 0.10  # the same for each colour apart
     contrast: float = 0.25  # exponent, either way
-    grain: float = 6.0  # standard deviation of the sensor's noise, of 255
+    grain: float = 4.0  # standard deviation of the sensor's noise, of 255
 
 
 TRAINING = Weather()
-HELD_OUT = Weather(haze=0.35, cloud=0.45, exposure=0.25, tint=0.14, contrast=0.35, grain=9.0)
+HELD_OUT = Weather(haze=0.35, cloud=0.45, exposure=0.25, tint=0.14, contrast=0.35, grain=5.0)
 CLEAR = Weather(0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 
 

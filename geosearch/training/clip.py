@@ -37,9 +37,9 @@ MODEL_CONFIG: dict[str, Any] = {
 class Options:
     """What a run is made of; two runs with the same options on the same machine see the same batches."""
 
-    steps: int = 5000
+    steps: int = 6000
     batch: int = 192
-    learning_rate: float = 1.5e-3
+    learning_rate: float = 8e-4
     weight_decay: float = 0.05
     warmup: int = 200
     decay: float = 0.25  # the share of the steps, at the end, over which the learning rate falls to nothing

@@ -41,7 +41,7 @@ def write_model(folder: Path, seed: int = 0, **facts: Any) -> str:
     write_merges(folder / "merges.txt.gz")
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = open_clip.create_model(f"local-dir:{folder}")
+        model = open_clip.create_model(f"local-dir:{folder}", load_weights=False)
         # A random class token drowns the picture: without this every picture would look the same.
         for name, parameter in model.named_parameters():
             if "class_embedding" in name:

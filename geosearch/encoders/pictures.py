@@ -20,7 +20,7 @@ from geosearch.errors import InputError
 RULES = "1"
 
 # Named one by one: other formats of Pillow run programs (EPS) or are no photographs.
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "JPEG2000", "GIF", "BMP", "PPM")
+FORMATS = ("JPEG", "PNG", "WEBP", "JPEG2000", "GIF", "BMP", "PPM")
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 HUGE_PIXELS = 50_000_000
 

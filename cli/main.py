@@ -13,7 +13,7 @@ from .common import fail, known_failure
 
 # In the order of the work: a name is a module beside this one, which defines `app` or a function of that name.
 GROUPS = (
-    "db", "archive", "catalog", "model", "space", "embed", "search", "train", "demo", "doctor",
+    "db", "archive", "catalog", "model", "space", "embed", "search", "train", "evaluate", "demo", "doctor",
 )  # fmt: skip
 
 

@@ -1,0 +1,54 @@
+"""`geosearch evaluate`: measure models the way their cards and this project's documents do."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from .common import JsonOption, emit, note
+
+app = typer.Typer(no_args_is_help=True, help="Measure models and methods.")
+
+
+@app.callback()
+def evaluate() -> None:
+    """Measure models and methods."""
+
+
+@app.command()
+def clip(
+    model: Annotated[str, typer.Option("--model", help="A model that reads images and texts.")] = "mini-clip",
+    queries: Annotated[
+        int, typer.Option("--queries", min=1, help="Photographs in each of the four measurements.")
+    ] = 1000,
+    spacing_km: Annotated[
+        float, typer.Option("--spacing-km", min=50, help="Distance between tiles, 300 km wide.")
+    ] = 180,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the photographs.")] = 1,
+    json: JsonOption = False,
+) -> None:
+    """Measure an image and text model on Blue Marble: simulated photographs → tiles, words → tiles.
+
+    Beside every figure stand chance and a colour histogram, on held-out and on seen ground.
+    """
+    from geosearch.encoders.registry import load
+    from geosearch.training.report import measure
+
+    report = measure(load(model), queries, spacing_km * 1000, seed)
+    if json:
+        emit({"model": model, **report}, json)
+        return
+    note(
+        f"{report['tiles']} tiles of {report['tile_km']:.0f} km; {queries} photographs a row; whole database, no filter"
+    )
+    rows: list[dict[str, Any]] = [
+        {"photographs": part["setting"], "ground": part["ground"], "by": by, **part[by]}
+        for part in report["images"]
+        for by in ("model", "colour histogram", "chance")
+    ]
+    emit(rows)
+    print()
+    columns = ("text", "P@10", "chance", "P@10 held out", "chance held out")
+    emit([{c: row.get(c) for c in columns} for row in report["texts"]["prompts"]])
+    print(f"\nmean P@10 {report['texts']['P@10']}, chance {report['texts']['chance']}")

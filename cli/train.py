@@ -1,0 +1,64 @@
+"""`geosearch train`: train the small models of this project, or models of one's own in the same way."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .common import JsonOption, emit, progress
+
+app = typer.Typer(no_args_is_help=True, help="Train the small models that this project ships.")
+
+
+@app.callback()
+def train() -> None:
+    """Train the small models that this project ships."""
+
+
+@app.command()
+def clip(
+    out: Annotated[Path, typer.Option("--out", help="Folder of the run: checkpoint, log, and the finished model.")],
+    steps: Annotated[
+        int, typer.Option("--steps", min=1, help="Steps in all; a longer run goes on from a shorter.")
+    ] = 6000,
+    batch: Annotated[int, typer.Option("--batch", min=2, help="Pairs of views a step.")] = 192,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the weights and of the views.")] = 20,
+    device: Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1 …")] = "cpu",
+    every: Annotated[int, typer.Option("--every", min=1, help="Steps between checkpoints.")] = 250,
+    json: JsonOption = False,
+) -> None:
+    """Train mini-clip on views of Blue Marble: tiles, simulated photographs and captions.
+
+    An interrupted run goes on from its last checkpoint when the command is given again.
+    """
+    # Threads that wait must sleep: the views are drawn on the same cores. Read by OpenMP when torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from geosearch.training.clip import Options
+    from geosearch.training.clip import train as run
+
+    options = Options(steps=steps, batch=batch, seed=seed)
+    with progress() as bar:
+        task = bar.add_task("training", total=steps)
+        run(
+            out,
+            options,
+            device,
+            every,
+            lambda record: bar.update(
+                task,
+                completed=record["step"],
+                description=f"loss {record['loss']:.2f} pairs right {record['right']:.0%}",
+            ),
+        )
+        bar.update(task, completed=steps)
+    emit(
+        {
+            "model": str(out.absolute()),
+            "steps": steps,
+            "try it": f"geosearch evaluate clip --model open_clip:local-dir:{out.absolute()}",
+        },
+        json,
+    )

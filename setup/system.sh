@@ -65,7 +65,7 @@ explain() { # what is missing, and the line that installs it
         fi ;;
     esac
     case "$missing" in *server*)
-        say "Or without installing a server: docker compose up -d --wait migrate"
+        say "Or without installing a server: docker compose run --rm migrate"
         say "  and GEOSEARCH_DATABASE_URL=postgresql://geosearch:geosearch@localhost:5433/geosearch" ;;
     esac
     exit 1

@@ -142,7 +142,7 @@ def install_line(major: int | None = None) -> str:
     number = major or 17
     if family & {"fedora", "rhel", "centos"}:
         return f"from PGDG: sudo dnf install postgresql{number}-server postgis35_{number} pgvector_{number}"
-    return "`docker compose up -d database` in the repository, or PostgreSQL, PostGIS and pgvector from PGDG"
+    return "`docker compose run --rm migrate` in the repository, or PostgreSQL, PostGIS and pgvector from PGDG"
 
 
 def _folders() -> Iterator[Path]:

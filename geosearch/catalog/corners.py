@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import shapely
 from numpy.typing import NDArray
@@ -27,8 +29,8 @@ def corners(quads: Floats) -> tuple[Geometries, NDArray[np.bool_]]:
     if not len(quads):
         return made, np.zeros(0, bool)
     plane, seen = _gnomonic(quads)
-    flat = shapely.polygons(np.nan_to_num(plane))
-    valid = shapely.is_valid(flat)
+    flat: Any = shapely.polygons(np.nan_to_num(plane))
+    valid = np.asarray(shapely.is_valid(flat))
     # 1e-14 of the squared radius is half a square metre: corners that coincide or lie in one line.
     hollow = valid & (shapely.area(flat) < 1e-14)
     lon = quads[..., 1]

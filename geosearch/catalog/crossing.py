@@ -54,9 +54,10 @@ def _turn(degrees: float) -> Callable[[Floats], Floats]:
 
 def turned_inside(shape: Any) -> Any:
     """Bring what runs on past ±180 back by whole turns; straight edges only, so the plane is enough."""
-    turns = np.array([-360.0, 0.0, 360.0])
-    bands = shapely.intersection(shape, shapely.box(turns - 180, -90, turns + 180, 90))
-    moved = [shapely.transform(band, _turn(turn)) for band, turn in zip(bands, turns, strict=True)]
+    moved = [
+        shapely.transform(shapely.intersection(shape, shapely.box(turn - 180, -90, turn + 180, 90)), _turn(turn))
+        for turn in (-360.0, 0.0, 360.0)
+    ]
     # Parts on both sides of ±180 stay apart; only an outline of more than one turn overlaps itself.
     return shapely.union_all([with_area(band) for band in moved])
 

@@ -41,19 +41,18 @@ def sha256_of(path: Path) -> bytes:
 class FileFinder:
     """Turns what a source calls its image file into a path or URL, and the content's hash where the file is here."""
 
-    def __init__(self, base: Path, folder: Path | None = None) -> None:
-        self._base = base.absolute()
+    def __init__(self, folder: Path | None = None) -> None:
         self._by_name: dict[str, Path] = {}
         self._by_stem: dict[str, Path] = {}
-        for path in walk(folder.absolute()) if folder else ():
+        for path in walk(folder) if folder else ():
             self._by_name.setdefault(path.name.lower(), path)
             self._by_stem.setdefault(path.stem.lower(), path)
         self._searching = folder is not None
 
-    def find(self, reference: str | None, name: str | None = None) -> tuple[str | None, bytes | None, bool]:
+    def find(self, reference: str | None, base: Path, name: str) -> tuple[str | None, bytes | None, bool]:
         """Return (uri, content_sha256, missing): a file of the folder by its name, else the reference made absolute.
 
-        reference: a URL, or a path relative to the source. name: the image's own name, which may name a file too.
+        reference: a URL, or a path relative to `base`. name: the image's own name, which may name a file too.
         missing: a path was given and no file is there.
         """
         if self._searching:
@@ -65,7 +64,7 @@ class FileFinder:
             return None, None, False
         if "://" in reference and not reference.startswith("file://"):
             return reference, None, False
-        path = self._base / (unquote(urlsplit(reference).path) if reference.startswith("file://") else reference)
+        path = base.absolute() / (unquote(urlsplit(reference).path) if reference.startswith("file://") else reference)
         path = Path(os.path.normpath(path))
         try:
             return str(path), sha256_of(path), False

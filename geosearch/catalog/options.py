@@ -34,7 +34,8 @@ class Options:
             raise InputError(f"longitudes are counted to '180' or to '360', not to {self.longitudes!r}")
         if self.reach_km is not None and not 0 <= self.reach_km <= 20_040:
             raise InputError(f"a reach of {self.reach_km} km is not within 0 … 20040 km, half the Earth's girth")
-        if self.files is not None and not Path(self.files).is_dir():
+        object.__setattr__(self, "files", None if self.files is None else Path(self.files).absolute())
+        if self.files is not None and not self.files.is_dir():
             raise InputError(f"{self.files} is not a folder of image files")
 
     def given(self) -> set[str]:

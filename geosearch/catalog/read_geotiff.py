@@ -137,10 +137,8 @@ def _check_blocks(raster: Any, path: Path) -> None:
         offset = raster.get_tag_item(f"BLOCK_OFFSET_{column}_{row}", "TIFF", bidx=band)
         length = raster.get_tag_item(f"BLOCK_SIZE_{column}_{row}", "TIFF", bidx=band)
         if offset and length and int(offset) + int(length) > size:  # a block that was never written has neither
-            raise InputError(
-                f"the file is truncated: block {column}, {row} of band {band} ends at byte {int(offset) + int(length)}, "
-                f"the file at {size}"
-            )
+            end = int(offset) + int(length)
+            raise InputError(f"the file is truncated: block {column}, {row} of band {band} ends at {end}, it at {size}")
 
 
 def _captured(tags: dict[str, str]) -> datetime | None:

@@ -38,7 +38,7 @@ def read(source: Path, options: Options) -> Iterator[Batch]:
                 f"{source} is no table of ISS photographs: it lacks {', '.join(missing)}. "
                 "A table of names and places alone is read with --reader table"
             )
-        finder = FileFinder(source.parent, options.files)
+        finder = FileFinder(options.files)
         for block in table.blocks():
             yield _batch(table, block, finder, options)
     finally:
@@ -91,7 +91,7 @@ def _batch(table: CsvRows, block: Block, finder: FileFinder, options: Options) -
 
     captured, unreadable = dates(columns.get("YYYYMMDD", ("",) * n))
     problems = _problems(crossed, hollow, unreadable)
-    uri, content = _files(columns.get("URL", ("",) * n), names, finder, wrong, problems)
+    uri, content = _files(columns.get("URL", ("",) * n), names, finder, table.path.parent, wrong, problems)
     used = {*CORNER_COLUMNS, "NADIR_LAT", "NADIR_LON", "URL", "YYYYMMDD"}
     properties = json_objects({h.lower(): values for h, values in columns.items() if h and h not in used}, n)
     keep_as_written(properties, "yyyymmdd", columns.get("YYYYMMDD", ()), unreadable)
@@ -120,12 +120,17 @@ def _problems(crossed: Flags, hollow: Flags, unreadable: Flags) -> list[tuple[st
 
 
 def _files(
-    urls: Sequence[str], names: Sequence[str], finder: FileFinder, wrong: Wrong, problems: list[tuple[str, ...]]
+    urls: Sequence[str],
+    names: Sequence[str],
+    finder: FileFinder,
+    base: Path,
+    wrong: Wrong,
+    problems: list[tuple[str, ...]],
 ) -> tuple[list[str | None], list[bytes | None]]:
     uri: list[str | None] = [None] * len(names)
     content: list[bytes | None] = [None] * len(names)
     for i, (url, name) in enumerate(zip(urls, names, strict=True)):
         if i not in wrong:
-            uri[i], content[i], missing = finder.find(url.strip(), name)
+            uri[i], content[i], missing = finder.find(url.strip(), base, name)
             problems[i] += (MISSING_FILE,) if missing else ()
     return uri, content

@@ -41,6 +41,7 @@ def _record(path: Path, name: str, options: Options) -> Record | Reject:
         with warnings.catch_warnings():
             # Pillow's own limit is not ours: the size is checked below, before anything is decoded.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            Image.MAX_IMAGE_PIXELS = limit
             with Image.open(path, formats=("JPEG", "PNG", "MPO")) as image:
                 width, height = image.size
                 if width * height > limit:

@@ -30,19 +30,9 @@ ASSET_ROLES = ("visual", "overview", "thumbnail", "data")
 def read(source: Path, options: Options) -> Iterator[Batch]:
     """Yield items named by their id."""
     found = _folder(source) if source.is_dir() else _file(source, set(), top=True)
-    finders: dict[Path, FileFinder] = {}
-
-    def records() -> Iterator[Record | Reject]:
-        for one, at in found:
-            if isinstance(one, Reject):
-                yield one
-                continue
-            if at.parent not in finders:
-                finders.clear() if len(finders) > 1000 else None
-                finders[at.parent] = FileFinder(at.parent, options.files)
-            yield _record(one, at, finders[at.parent], options)
-
-    yield from collect(records(), None)
+    finder = FileFinder(options.files)
+    records = (one if isinstance(one, Reject) else _record(one, at, finder, options) for one, at in found)
+    yield from collect(records, None)
 
 
 def _folder(source: Path) -> Iterator[tuple[Item | Reject, Path]]:
@@ -113,7 +103,7 @@ def _record(item: Item, path: Path, finder: FileFinder, options: Options) -> Rec
         href = _href(item, options.asset)
     except InputError as error:
         return Reject(str(error), name=name, payload=str(path))
-    uri, content, missing = finder.find(href, name)
+    uri, content, missing = finder.find(href, path.parent, name)
     problems = (
         (SELF_CROSSING if shape.self_crossing else None),
         (NO_AREA if shape.geometry is None and nadir is None else None),
@@ -144,7 +134,7 @@ def _place(item: Item) -> tuple[tuple[float, float] | None, Footprint]:
             raise InputError("the item has neither geometry nor bbox")
         return None, Footprint(box(*bbox))
     try:
-        shape = shapely.geometry.shape(geometry)
+        shape: Any = shapely.geometry.shape(geometry)
     except (ValueError, TypeError, KeyError, AttributeError, IndexError, shapely.errors.ShapelyError) as error:
         raise InputError(f"the item's geometry is not readable: {error}") from error
     if shape.geom_type == "Point" and not shape.is_empty:

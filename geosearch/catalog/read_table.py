@@ -70,7 +70,7 @@ def read(source: Path, options: Options) -> Iterator[Batch]:
     table = CsvRows(source)
     try:
         columns = match_columns(source, table.header, options.columns)
-        finder = FileFinder(source.parent, options.files)
+        finder = FileFinder(options.files)
         for block in table.blocks():
             yield _batch(table, block, columns, finder, options)
     finally:
@@ -123,7 +123,7 @@ def _batch(table: CsvRows, block: Block, columns: dict[str, str], finder: FileFi
         references = by_column[columns["uri"]] if "uri" in columns else [""] * n
         for i, (reference, name) in enumerate(zip(references, names, strict=True)):
             if i not in wrong:
-                uri[i], content[i], missing = finder.find(reference.strip(), name)
+                uri[i], content[i], missing = finder.find(reference.strip(), table.path.parent, name)
                 problems[i] += (MISSING_FILE,) if missing else ()
     used = set(columns.values())
     properties = json_objects({h: values for h, values in by_column.items() if h and h not in used}, n)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyogrio
 import pyogrio.errors
@@ -31,26 +33,43 @@ USUAL = {
 }
 
 
+@dataclass(frozen=True)
+class _Layer:
+    """What every feature of the layer is read with; `turned` is None where coordinates are degrees already."""
+
+    columns: dict[str, str]
+    geometry: str
+    fid: str
+    turned: Transformer | None
+    finder: FileFinder
+    folder: Path
+
+
 def read(source: Path, options: Options) -> Iterator[Batch]:
     """Yield features: polygons as footprints, points as nadirs; attributes without another use become properties."""
     if source.is_dir():
         raise CatalogError(f"{source} is a folder; reader vector reads one GeoJSON or GeoPackage file")
     if source.is_file() and not source.stat().st_size:
         raise CatalogError(f"{source} is empty")
-    finder = FileFinder(source.parent, options.files)
     try:
-        layer = options.layer or _layer(source)
-        with pyogrio.open_arrow(source, layer=layer, batch_size=BATCH_ROWS, return_fids=True, use_pyarrow=True) as (
-            meta,
-            reader,
-        ):
-            columns = match_columns(source, list(meta["fields"]), options.columns)
-            turned = _to_degrees(source, meta["crs"])
+        layer = options.layer or _only_layer(source)
+        arrow = pyogrio.open_arrow(source, layer=layer, batch_size=BATCH_ROWS, return_fids=True, use_pyarrow=True)
+        with arrow as (meta, reader):
+            this = _Layer(
+                columns=match_columns(source, list(meta["fields"]), options.columns),
+                geometry=meta["geometry_name"] or "wkb_geometry",
+                fid=meta.get("fid_column") or "OGC_FID",
+                turned=_to_degrees(source, meta["crs"]),
+                finder=FileFinder(options.files),
+                folder=source.parent,
+            )
+            total = int(pyogrio.read_info(source, layer=layer)["features"])
             number = 0
-            for batch in reader:
-                table = pa.Table.from_batches([batch])
-                yield _batch(table, meta, columns, turned, finder, number)
-                number += table.num_rows
+            for part in reader:
+                batch = _batch(pa.Table.from_batches([part]), this, number)
+                number += part.num_rows
+                batch.done = min(1.0, number / total) if total > 0 else None
+                yield batch
     except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, pyogrio.errors.FieldError) as error:
         raise CatalogError(f"{source} cannot be read: {error}") from error
     except pa.ArrowInvalid as error:
@@ -71,10 +90,15 @@ def match_columns(source: Path, fields: list[str], named: Mapping[str, str]) -> 
         field = next((lower[word] for word in usual if word in lower), None)
         if part not in found and field and field not in named.values():
             found[part] = field
+    if "name" not in found:
+        raise CatalogError(
+            f"{source} has no attribute for an image's name; its attributes are {', '.join(fields)}. "
+            "Say which it is with --column name=ATTRIBUTE"
+        )
     return found
 
 
-def _layer(source: Path) -> str:
+def _only_layer(source: Path) -> str:
     layers = [(str(name), kind) for name, kind in pyogrio.list_layers(source)]
     placed = [name for name, kind in layers if kind is not None]
     if len(placed) == 1:
@@ -97,40 +121,24 @@ def _to_degrees(source: Path, crs: str | None) -> Transformer | None:
         raise CatalogError(f"{source} has a CRS that is not known: {error}") from error
 
 
-def _batch(
-    table: pa.Table, meta: Any, columns: dict[str, str], turned: Transformer | None, finder: FileFinder, before: int
-) -> Batch:
-    geometry = meta["geometry_name"] or "wkb_geometry"
-    shapes = shapely.from_wkb(table.column(geometry).to_numpy(), on_invalid="ignore")
-    rows = table.drop_columns([geometry]).to_pylist()
-    fid = meta.get("fid_column") or "OGC_FID"
+def _batch(table: pa.Table, layer: _Layer, before: int) -> Batch:
+    shapes = shapely.from_wkb(table.column(layer.geometry).to_numpy(), on_invalid="ignore")
+    rows = table.drop_columns([layer.geometry]).to_pylist()
     records: list[Record] = []
     rejects: list[Reject] = []
     for number, (shape, row) in enumerate(zip(shapes, rows, strict=True), before + 1):
-        row.pop(fid, None)
+        row.pop(layer.fid, None)
         try:
-            records.append(_record(shape, row, number, columns, turned, finder))
+            records.append(_record(shape, row, number, layer))
         except InputError as error:
-            name = row.get(columns.get("name", ""))
+            name = row.get(layer.columns.get("name", ""))
             payload = shortened(json.dumps(row, ensure_ascii=False, default=str))
             rejects.append(Reject(str(error), number, None if name is None else str(name), payload))
-    return from_records(records, rejects, min(1.0, (before + len(rows)) / total) if (total := _total(meta)) else None)
+    return from_records(records, rejects)
 
 
-def _total(meta: Any) -> int:
-    return int(meta.get("features") or 0)
-
-
-def _record(
-    shape: Any,
-    row: dict[str, Any],
-    number: int,
-    columns: dict[str, str],
-    turned: Transformer | None,
-    finder: FileFinder,
-) -> Record:
-    if "name" not in columns:
-        raise InputError("the layer has no attribute for a name; say which it is with --column name=ATTRIBUTE")
+def _record(shape: Any, row: dict[str, Any], number: int, layer: _Layer) -> Record:
+    columns = layer.columns
     name = row.get(columns["name"])
     if name is None or str(name) == "":
         raise InputError("the feature has no name")
@@ -138,9 +146,9 @@ def _record(
         raise InputError("the feature has no geometry, or one that cannot be read")
     nadir, footprint = None, Footprint(None)
     if shape.geom_type == "Point":
-        nadir = _point(shape, turned)
+        nadir = _point(shape, layer.turned)
     elif shape.geom_type in ("Polygon", "MultiPolygon"):
-        footprint = polygon(_degrees(shape, turned))
+        footprint = polygon(_degrees(shape, layer.turned))
         if footprint.geometry is None:
             raise InputError("the feature's polygon has no area")
     else:
@@ -148,7 +156,7 @@ def _record(
     problems = [SELF_CROSSING] if footprint.self_crossing else []
     captured = _moment(row.get(columns.get("captured_at", "")), problems)
     reference = row.get(columns.get("uri", ""))
-    uri, content, missing = finder.find(None if reference is None else str(reference), str(name))
+    uri, content, missing = layer.finder.find(None if reference is None else str(reference), layer.folder, str(name))
     used = set(columns.values()) - ({columns["captured_at"]} if UNREADABLE_DATE in problems else set())
     return Record(
         name=str(name),
@@ -169,9 +177,8 @@ def _degrees(shape: Any, turned: Transformer | None) -> Any:
     # Straight in the layer's own CRS: densify there, then turn.
     west, south, east, north = shape.bounds
     step = max(east - west, north - south) / 64 if turned.source_crs and turned.source_crs.is_projected else STEP_DEG
-    return shapely.transform(
-        shapely.segmentize(shape, step) if step > 0 else shape, turned.transform, interleaved=False
-    )
+    dense = shapely.segmentize(shape, step) if step > 0 else shape
+    return shapely.transform(dense, lambda xy: np.column_stack(turned.transform(xy[:, 0], xy[:, 1])))
 
 
 def _point(shape: Any, turned: Transformer | None) -> tuple[float, float]:

@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import psycopg
-from psycopg.conninfo import make_conninfo
 
 from geosearch.database.archives import get_archive_id
 from geosearch.database.connection import connect
 from geosearch.database.spaces import Space, get_space
 from geosearch.embedding import files
+from geosearch.embedding.address import address
 from geosearch.embedding.background import BackgroundWriter, Batch
 from geosearch.embedding.identity import encoder_of
 from geosearch.embedding.missing import Missing, MissingImages
@@ -79,7 +79,7 @@ def embed(
     becomes a reject of stage 'embed', is tried again by the next run, and is cleared when that succeeds. Several runs
     may work at once. Raises UnknownNameError, InputError (a space without a model), ModelError, WeightsError.
     """
-    url = _address(database)
+    url = address(database)
     with connect(url, autocommit=True) as reader, connect(url, autocommit=True) as writing:
         found = get_space(reader, space)
         archive_id = None if archive is None else get_archive_id(reader, archive)
@@ -280,9 +280,3 @@ def _check(encoder: Encoder, space: Space) -> None:
             f"{encoder.info.name} makes vectors of {encoder.info.dimension} dimensions, space {space.name} has "
             f"{space.dimension}"
         )
-
-
-def _address(database: psycopg.Connection | str | None) -> str | None:
-    if database is None or isinstance(database, str):
-        return database
-    return make_conninfo(database.info.dsn, password=database.info.password or None)

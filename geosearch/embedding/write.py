@@ -123,7 +123,7 @@ class VectorWriter:
                 sql.SQL(
                     "delete from geosearch.reject r using {incoming} t, geosearch.image i"
                     " where i.id = t.image_id and r.stage = 'embed' and r.archive_id = i.archive_id and r.name = i.name"
-                    " and r.payload = %s"
+                    " and r.payload = %s and r.line is null"
                 ).format(**self._names),
                 [payload(self.space)],
             )

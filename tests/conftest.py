@@ -8,10 +8,11 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
+from database_urls import replace_in_url
 from psycopg import sql
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -65,16 +66,6 @@ def server() -> Iterator[str]:
     finally:
         private.stop(home)
         shutil.rmtree(home, ignore_errors=True)
-
-
-def replace_in_url(url: str, *, database: str, user: str | None = None, password: str | None = None) -> str:
-    """Return the URL with another database and, where given, another user."""
-    parts = urlsplit(url)
-    netloc = parts.netloc
-    if user is not None:
-        login = quote(user) + (f":{quote(password)}" if password else "")
-        netloc = f"{login}@{netloc.rpartition('@')[2]}"
-    return urlunsplit((parts.scheme, netloc, f"/{quote(database)}", parts.query, parts.fragment))
 
 
 @pytest.fixture(scope="session")

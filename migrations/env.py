@@ -1,4 +1,4 @@
-"""Alembic's environment: run from Python on an open connection (``geosearch.database.migrate``), without an ini file."""
+"""Alembic's environment, run from Python on an open connection (``geosearch.database.migrate``), without ini file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""For migrations: change the table of every space, which Alembic does not know (``geosearch.create_space`` makes it)."""
+"""For migrations: change the table of every space, which Alembic does not know (SQL functions make them)."""
 
 from __future__ import annotations
 

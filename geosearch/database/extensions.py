@@ -22,13 +22,16 @@ def extension_schemas(conn: psycopg.Connection) -> dict[str, str]:
     return {str(name): str(schema) for name, schema in rows}
 
 
-def search_path(conn: psycopg.Connection) -> str:
+def search_path(conn: psycopg.Connection, own: bool = True) -> str:
     """Return the search_path of everything geosearch does: its own schema, those of the extensions, and no other.
 
-    pg_temp is named last: where it is not named, PostgreSQL looks for tables in it first.
+    own: False leaves geosearch's own schema out. pg_temp is named last: where it is not named, PostgreSQL looks for
+    tables in it first.
     """
     schemas = extension_schemas(conn)
-    ordered = dict.fromkeys(["geosearch", *(schemas[name] for name in MINIMUM if name in schemas), "pg_temp"])
+    ordered = dict.fromkeys(
+        [*(["geosearch"] if own else []), *(schemas[name] for name in MINIMUM if name in schemas), "pg_temp"]
+    )
     return ", ".join(sql.Identifier(schema).as_string(conn) for schema in ordered)
 
 
@@ -41,13 +44,17 @@ def ensure_extensions(conn: psycopg.Connection) -> list[str]:
     server = conn.info.server_version
     if server < MINIMUM_SERVER * 10_000:
         raise DatabaseError(
-            f"the server is PostgreSQL {server // 10_000}; geosearch needs {MINIMUM_SERVER} or newer: use a newer server"
+            f"the server is PostgreSQL {server // 10_000}; geosearch needs {MINIMUM_SERVER} or newer; use a newer one"
         )
-    missing = [name for name in MINIMUM if name not in extension_schemas(conn)]
+    there = extension_schemas(conn)
+    missing = [name for name in MINIMUM if name not in there]
+    # Beside the one that is there already; never where search_path leads, which may be a user's own schema.
+    schema = sql.Identifier(next(iter(there.values()), "public"))
     for name in missing:
         try:
             with conn.transaction():
-                conn.execute(sql.SQL("create extension if not exists {}").format(sql.Identifier(name)))
+                statement = sql.SQL("create extension if not exists {} schema {}")
+                conn.execute(statement.format(sql.Identifier(name), schema))
         except psycopg.Error as error:
             raise SchemaError(_remedy(conn, missing, error)) from error
     for name, minimum in MINIMUM.items():

@@ -79,7 +79,7 @@ def _migrate(connection: Connection, revision: str) -> list[str]:
         conn.execute("create schema geosearch")
         done.append("created schema geosearch")
     # Alembic must not find the tables under their bare names: it would take them for those of another schema.
-    path = search_path(conn).removeprefix("geosearch, ")
+    path = search_path(conn, own=False)
     conn.execute("select set_config('search_path', %s, true)", [path])
     config = alembic_config(connection)
     command.upgrade(config, revision)

@@ -75,7 +75,7 @@ def list_spaces(conn: psycopg.Connection) -> list[Space]:
         table = sql.Identifier("geosearch", f"space_{row[1]}")
         counted = conn.execute(sql.SQL("select count(*) from {}").format(table)).fetchone()
         assert counted is not None
-        spaces.append(Space(*row, counted[0]))
+        spaces.append(Space(*row, *counted))
     return spaces
 
 

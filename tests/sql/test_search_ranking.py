@@ -94,7 +94,7 @@ def test_similar_is_a_search_with_the_images_own_vector(world):
             "select rank, image_id, similarity from geosearch.similar(%s, 'toy', k => 25)", [image_id]
         ).fetchall()
         assert len(rows) == 25
-        ids, cosines = reference(world.vectors, world.ids, world.vectors[i])
+        _, cosines = reference(world.vectors, world.ids, world.vectors[i])
         assert {row[1] for row in rows[:20]} >= {image_id}
         np.testing.assert_allclose([row[2] for row in rows], cosines[:25], atol=1e-6)
         assert rows[0][2] == pytest.approx(1, abs=1e-6)

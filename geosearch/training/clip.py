@@ -25,6 +25,7 @@ from geosearch.training.contrast import info_nce, multi_positive
 from geosearch.training.views import Batch, Views
 
 MEAN, STD = (0.36, 0.37, 0.36), (0.26, 0.26, 0.27)
+RUN = "run"  # the checkpoint and the log lie apart from the finished model, whose folder can be copied as it is
 MERGES, CONTEXT = 1486, 24  # 512 bytes and byte ends, these merges, start and end: 2 000 tokens
 MODEL_CONFIG: dict[str, Any] = {
     "embed_dim": 256,
@@ -62,11 +63,11 @@ def train(
     every: int = 250,
     report: Callable[[dict[str, float]], None] = lambda _: None,
 ) -> None:
-    """Train, or go on from ``out/checkpoint.pt``, and leave an open_clip folder in ``out``.
+    """Train, or go on from ``out/run/checkpoint.pt``, and leave an open_clip folder in ``out``.
 
     A checkpoint is written every ``every`` steps, whole or not at all. Options may change between runs.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    (out / RUN).mkdir(parents=True, exist_ok=True)
     torch.manual_seed(options.seed)
     model = build().to(device).to(memory_format=torch.channels_last)
     pair_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07), device=device))
@@ -89,7 +90,7 @@ def train(
         if step % 50 == 0:
             record = {"step": step, "seconds": spent + time.monotonic() - began, **{k: v / 50 for k, v in sums.items()}}
             sums = {}
-            with (out / "log.jsonl").open("a") as log:
+            with (out / RUN / "log.jsonl").open("a") as log:
                 log.write(json.dumps({k: round(v, 5) for k, v in record.items()}) + "\n")
             report(record)
         if step % every == 0 or step == options.steps:
@@ -102,8 +103,8 @@ def train(
                 "seconds": spent + time.monotonic() - began,
                 "options": asdict(options),
             }
-            torch.save(state, out / "checkpoint.tmp")
-            (out / "checkpoint.tmp").replace(out / "checkpoint.pt")
+            torch.save(state, out / RUN / "checkpoint.tmp")
+            (out / RUN / "checkpoint.tmp").replace(out / RUN / "checkpoint.pt")
             write_weights(average, out)
 
 
@@ -217,7 +218,7 @@ def _follow(average: nn.Module, model: nn.Module, keep: float) -> None:
 def _resume(
     out: Path, model: nn.Module, average: nn.Module, pair_scale: Tensor, optimizer: torch.optim.Optimizer
 ) -> tuple[int, float]:
-    file = out / "checkpoint.pt"
+    file = out / RUN / "checkpoint.pt"
     if not file.exists():
         return 0, 0.0
     state = torch.load(file, map_location="cpu", weights_only=True)

@@ -45,11 +45,11 @@ class Setting:
 
 
 SETTINGS = (
-    Setting("held-out weather", atmosphere.HELD_OUT, 650_000.0, (200_000.0, 420_000.0)),
+    Setting("held-out weather", atmosphere.HELD_OUT, 400_000.0, (200_000.0, 420_000.0)),
     Setting(
         "second renderer: far, clear, another lens",
         atmosphere.Weather(0.55, 0.0, 0.1, 0.05, 0.1, 2.0),
-        1_000_000.0,
+        650_000.0,
         (140_000.0, 300_000.0),
     ),
 )

@@ -87,8 +87,8 @@ def answers(results: Sequence[Result], hits: frozenset[int] | None = None) -> st
     return f'<ol class="grid">{items}</ol>'
 
 
-def answer(result: Result, hit: bool = False) -> str:
-    """Return one result as a figure: picture, rank, name, similarity, distance."""
+def answer(result: Result, hit: bool = False, brief: bool = False) -> str:
+    """Return one result as a figure: picture, rank, name, similarity, distance, and the place unless brief."""
     uri = thumbnail(result.uri, THUMBNAIL_SIDE)
     name = escape(result.name)
     inside = (
@@ -99,11 +99,15 @@ def answer(result: Result, hit: bool = False) -> str:
     facts = [f"cos {result.similarity:.3f}"]
     if result.distance_m is not None:
         facts.append(kilometres(result.distance_m))
-    place = f"<br>{degrees(result.lat, result.lon, 1)}" if result.lat is not None and result.lon is not None else ""
+    place = (
+        f"<br>{degrees(result.lat, result.lon, 1)}"
+        if not brief and result.lat is not None and result.lon is not None
+        else ""
+    )
     return (
         f'<figure class="answer{" hit" if hit else ""}"><div class="frame">{inside}'
         f'<span class="rank">{result.rank}</span></div>'
-        f"<figcaption><b>{name}</b>{' · '.join(facts)}{place}</figcaption></figure>"
+        f"<figcaption><b>{name}</b>{'<br>'.join(facts) if brief else ' · '.join(facts)}{place}</figcaption></figure>"
     )
 
 

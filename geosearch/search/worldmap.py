@@ -76,9 +76,11 @@ def _svg(projection: Projection, marks: Sequence[Mark], extra: str, picture: str
     else:
         land = f'<image href="{escape(picture, quote=True)}" {box} preserveAspectRatio="none"/>'
     drawn = "".join(_mark(projection, mark) for mark in marks)
+    kind = "map pictured" if picture else "map"
+    view = f"{-w - 6:.0f} {-h - 6:.0f} {2 * w + 12:.0f} {2 * h + 12:.0f}"
     return (
-        f'<svg class="map" viewBox="{-w - 6:.0f} {-h - 6:.0f} {2 * w + 12:.0f} {2 * h + 12:.0f}" role="img"'
-        f' aria-label="map"><clipPath id="{key}c"><path d="{edge}"/></clipPath><path class="sea" d="{edge}"/>'
+        f'<svg class="{kind}" viewBox="{view}" role="img" aria-label="map">'
+        f'<clipPath id="{key}c"><path d="{edge}"/></clipPath><path class="sea" d="{edge}"/>'
         f'<g clip-path="url(#{key}c)">{land}{_graticule(projection)}{extra}{drawn}</g>'
         f'<path class="edge" d="{edge}"/></svg>'
     )
@@ -130,16 +132,22 @@ def _mark(projection: Projection, mark: Mark) -> str:
         return ""
     shapes = "".join(_ring(projection, ring) for ring in rings(mark.shape))
     if mark.shape["type"] == "Point":
-        shapes = f'<circle class="dot" cx="{x * _UNITS:.1f}" cy="{-y * _UNITS:.1f}" r="9"/>'
+        shapes = _dot(x, y)
     elif isinstance(projection, World):
         # On a map of the whole Earth a footprint is a speck: a dot shows where it is.
-        shapes += f'<circle class="dot" cx="{x * _UNITS:.1f}" cy="{-y * _UNITS:.1f}" r="6"/>'
+        shapes += _dot(x, y)
     label = ""
     if mark.label:
         # Beside the dot of a world map, inside the footprint of a nearer one.
         place = 'dx="9" dy="-.3em" class="aside"' if isinstance(projection, World) else 'dy=".35em"'
         label = f'<text x="{x * _UNITS:.1f}" y="{-y * _UNITS:.1f}" {place}>{escape(mark.label)}</text>'
     return f'<g class="mark {mark.kind}">{title}{shapes}{label}</g>'
+
+
+def _dot(x: float, y: float) -> str:
+    # A stroke without length and with round ends: its width does not shrink with the map, as a circle's would.
+    at = f"M{x * _UNITS:.1f} {-y * _UNITS:.1f}h0"
+    return f'<path class="halo" d="{at}"/><path class="dot" d="{at}"/>'
 
 
 def _ring(projection: Projection, ring: Floats) -> str:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from shapely.geometry import MultiPolygon, Polygon
 
 from geosearch.errors import InputError
-from geosearch.geometry import Floats, lat_lon, unit_vectors
+from geosearch.geometry import Floats, unit_vectors
 
 Edges = Literal["straight", "great-circle"]
 Geometries = NDArray[np.object_]
@@ -104,17 +104,26 @@ def surrounds_a_pole(shape: Any) -> bool:
 
 
 def along_great_circles(shape: Any) -> Any:
-    """Put a vertex at least every degree on the great circles between the vertices."""
+    """Put vertices where the great circles between the vertices cross whole degrees of longitude.
+
+    Near a pole a short edge sweeps over many longitudes, so steps are counted in those; ±180 is left to the cutting.
+    """
 
     def ring(xy: Floats) -> Floats:
-        v = unit_vectors(xy[:, 1], xy[:, 0])
+        v, lon = unit_vectors(xy[:, 1], xy[:, 0]), np.degrees(np.unwrap(np.radians(xy[:, 0])))
         out = []
-        for a, b in pairwise(v):
-            n = max(1, int(np.ceil(np.degrees(np.arccos(np.clip(a @ b, -1, 1))) / STEP_DEG)))
-            t = np.linspace(0, 1, n, endpoint=False)[:, None]
-            out.append(a * (1 - t) + b * t)
-        lat, lon = lat_lon(np.concatenate([*out, v[-1:]]))
-        return np.column_stack([lon, lat])
+        for i, ((a, b), (start, end)) in enumerate(zip(pairwise(v), pairwise(lon), strict=True)):
+            out.append(xy[i : i + 1])
+            x, y, z = np.cross(a, b)
+            low, high = sorted((start, end))
+            whole = np.arange(np.floor(low) + 1, np.ceil(high))
+            whole = whole[(whole + 180) % 360 != 0]
+            if len(whole) and z:
+                m = np.radians(whole)
+                lat = np.degrees(np.arctan(-(x * np.cos(m) + y * np.sin(m)) / z))
+                points = np.column_stack([(whole + 180) % 360 - 180, lat])
+                out.append(points if end > start else points[::-1])
+        return np.concatenate([*out, xy[-1:]])
 
     made = [
         Polygon(ring(shapely.get_coordinates(p.exterior)), [ring(shapely.get_coordinates(r)) for r in p.interiors])

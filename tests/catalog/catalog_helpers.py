@@ -1,0 +1,53 @@
+"""Helpers of the catalogue's tests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import psycopg
+import shapely
+
+CORNERS = [f"{corner}_{axis}" for corner in ("LL", "UL", "UR", "LR") for axis in ("LAT", "LON")]
+FACTS = ["MISSION", "ROLL", "FRAME", "YYYYMMDD", "NADIR_LAT", "NADIR_LON", "SQ_KM_AREA", "ORIENTATION", "URL"]
+ISS_HEADER = CORNERS + FACTS
+
+
+def iss_row(frame: int, lat: float = 10.0, lon: float = 20.0, **changed: Any) -> list[str]:
+    """One row of a table of astronaut photographs: a square of one degree, its nadir a degree south."""
+    row = dict(
+        zip(
+            ISS_HEADER,
+            (lat, lon, lat + 1, lon, lat + 1, lon + 1, lat, lon + 1, "ISS001", "E", frame, "20200102", lat - 1, lon,
+             12000, 0.0, f"https://example.org/ISS001-E-{frame}.JPG"),
+            strict=True,
+        )
+    )  # fmt: skip
+    return [str(value) for value in (row | changed).values()]
+
+
+def ewkb(shapes: Sequence[Any]) -> list[str]:
+    """EWKB in hexadecimal of shapes in degrees."""
+    placed = shapely.set_srid(np.array(list(shapes), dtype=object), 4326)
+    return list(shapely.to_wkb(placed, hex=True, include_srid=True))
+
+
+def areas(conn: psycopg.Connection, shapes: Sequence[Any]) -> np.ndarray:
+    """Areas in m² on PostGIS's sphere."""
+    rows = conn.execute(
+        "select st_area(g::geography, false) from unnest(%s::text[]) with ordinality u(g, n) order by n", [ewkb(shapes)]
+    )
+    return np.array([row[0] for row in rows])
+
+
+def distances(
+    conn: psycopg.Connection, shapes: Sequence[Any], lat: Sequence[float], lon: Sequence[float]
+) -> np.ndarray:
+    """Distance in m from each shape to its point, on PostGIS's sphere; 0 inside."""
+    rows = conn.execute(
+        "select st_distance(g::geography, st_makepoint(x, y)::geography, false) "
+        "from unnest(%s::text[], %s::float8[], %s::float8[]) with ordinality u(g, x, y, n) order by n",
+        [ewkb(shapes), [float(x) for x in lon], [float(y) for y in lat]],
+    )
+    return np.array([row[0] for row in rows])

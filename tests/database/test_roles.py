@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import uuid
 from collections.abc import Iterator
@@ -113,20 +114,23 @@ CHANGES = [
     "drop view geosearch.image_map",
     "alter table geosearch.image add column mine int",
     "comment on table geosearch.image is 'mine'",
-    "grant select on geosearch.image to public",
     "drop schema geosearch cascade",
 ]
 
 
 @pytest.mark.parametrize("read_only", ["on", "off"])
-def test_a_reader_can_change_nothing_even_when_it_leaves_read_only_mode(filled, login, read_only):
+def test_a_reader_can_change_nothing_even_when_it_leaves_read_only_mode(filled, login, read_only, fingerprint):
     with connect(filled) as owner:
         owner.execute("select geosearch.grant_read(%s)", [user(login)])
+    before = fingerprint(filled)
     with psycopg.connect(login, autocommit=True) as reader:
         reader.execute(sql.SQL("set default_transaction_read_only = {}").format(sql.SQL(read_only)))
         for statement in CHANGES:
             with pytest.raises(REFUSED):
                 reader.execute(statement)
+        with contextlib.suppress(psycopg.errors.ReadOnlySqlTransaction):
+            reader.execute("grant select on geosearch.image to public")  # a mere warning, and nothing granted
+    assert fingerprint(filled) == before
     with psycopg.connect(filled) as owner:
         assert owner.execute("select count(*) from geosearch.space_toy").fetchone() == (1,)
 

@@ -38,16 +38,21 @@ class CsvRows:
             self._file: BinaryIO = path.open("rb")
         except OSError as error:
             raise CatalogError(f"{path} cannot be read: {error.strerror}") from error
-        start = self._file.read(4)
+        # Broken bytes become lone surrogates, so that only the rows that hold them are rejected.
+        self._text = io.TextIOWrapper(self._file, encoding="utf-8", errors="surrogateescape", newline="")
+        try:
+            self._begin()
+        except BaseException:
+            self.close()
+            raise
+
+    def _begin(self) -> None:
+        path, start = self.path, self._file.read(4)
         if not start:
-            self._file.close()
             raise CatalogError(f"{path} is empty: a table begins with a line of column names")
         if start[:2] in (b"\xff\xfe", b"\xfe\xff"):
-            self._file.close()
             raise CatalogError(f"{path} is UTF-16; save it as UTF-8")
         self._file.seek(3 if start[:3] == b"\xef\xbb\xbf" else 0)
-        # Broken bytes become lone surrogates here, so that only the rows that hold them are rejected.
-        self._text = io.TextIOWrapper(self._file, encoding="utf-8", errors="surrogateescape", newline="")
         self._lines = _Lines(self._text)
         first = next(self._lines, "")
         self.delimiter = max(_DELIMITERS, key=first.count)

@@ -93,7 +93,8 @@ def raster_footprint(raster: Any) -> Footprint:
     t = np.linspace(0, 1, SIDE_POINTS, endpoint=False)
     columns = np.concatenate([0 * t, t, 1 + 0 * t, 1 - t, [0]]) * raster.width
     rows = np.concatenate([t, 1 + 0 * t, 1 - t, 0 * t, [0]]) * raster.height
-    x, y = transform * (columns, rows)
+    x = transform.c + transform.a * columns + transform.b * rows
+    y = transform.f + transform.d * columns + transform.e * rows
     try:
         lon, lat = warp(crs, "EPSG:4326", x, y)
     except rasterio.errors.RasterioError as error:

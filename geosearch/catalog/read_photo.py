@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
+import os
+import struct
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from fractions import Fraction
 from pathlib import Path
@@ -19,6 +21,7 @@ from geosearch.errors import CatalogError, InputError
 from geosearch.settings import settings
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _GPS_IFD, _EXIF_IFD = 0x8825, 0x8769
 _LAT_REF, _LAT, _LON_REF, _LON, _ALT_REF, _ALT = 1, 2, 3, 4, 5, 6
 _MAKE, _MODEL, _DATE = 0x010F, 0x0110, 0x0132
@@ -38,17 +41,11 @@ def _record(path: Path, name: str, options: Options) -> Record | Reject:
     try:
         if path.stat().st_size == 0:
             return Reject("the file is empty", name=name, payload=str(path))
-        with warnings.catch_warnings():
-            # Pillow's own limit is not ours: the size is checked below, before anything is decoded.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            Image.MAX_IMAGE_PIXELS = limit
-            with Image.open(path, formats=("JPEG", "PNG", "MPO")) as image:
-                width, height = image.size
-                if width * height > limit:
-                    return _bomb(f"{width} × {height} pixels", limit, name, path)
-                exif = image.getexif()
-                if image.format == "PNG":
-                    image.verify()  # checksums: a truncated PNG shows itself without being decoded
+        with _own_limit(), Image.open(path, formats=("JPEG", "PNG", "MPO")) as image:
+            width, height = image.size
+            if width * height > limit:
+                return _bomb(f"{width} × {height} pixels", limit, name, path)
+            exif = _png_exif(path) if image.format == "PNG" else image.getexif()
         nadir, altitude = _position(exif.get_ifd(_GPS_IFD))
         if nadir is None and not options.placeless:
             return Reject(
@@ -74,8 +71,6 @@ def _record(path: Path, name: str, options: Options) -> Record | Reject:
             content_sha256=sha256_of(path),
             problems=(UNREADABLE_DATE,) if unreadable else (),
         )
-    except Image.DecompressionBombError:
-        return _bomb("far more pixels", limit, name, path)
     except InputError as error:
         return Reject(str(error), name=name, payload=str(path))
     except UnidentifiedImageError:
@@ -83,6 +78,36 @@ def _record(path: Path, name: str, options: Options) -> Record | Reject:
     except (OSError, ValueError, SyntaxError, KeyError, TypeError, ZeroDivisionError) as error:
         # What Pillow raises for broken chunks, checksums, text bombs and EXIF, all by the file's fault.
         return Reject(f"not readable as a JPEG or PNG: {error or type(error).__name__}", name=name, payload=str(path))
+
+
+@contextmanager
+def _own_limit() -> Iterator[None]:
+    """Switch off Pillow's limit, which has one size for all: ours is checked as soon as the header is read."""
+    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
+
+
+def _png_exif(path: Path) -> Image.Exif:
+    """Return a PNG's EXIF, wherever its chunk stands, from chunk to chunk: Pillow would decode the pixels for it."""
+    exif = Image.Exif()
+    with path.open("rb") as file:
+        size = path.stat().st_size
+        file.seek(len(_PNG_SIGNATURE))
+        while head := file.read(8):
+            length, kind = struct.unpack(">I4s", head.ljust(8, b"\0"))
+            if len(head) < 8 or file.tell() + length + 4 > size:
+                raise InputError(f"the file is truncated: its chunk {kind!r} runs past the end")
+            if kind == b"eXIf":
+                exif.load(b"Exif\x00\x00" + file.read(length))
+                file.seek(4, os.SEEK_CUR)
+            elif kind == b"IEND":
+                return exif
+            else:
+                file.seek(length + 4, os.SEEK_CUR)
+    raise InputError("the file is truncated: it has no end chunk")
 
 
 def _bomb(size: str, limit: int, name: str, path: Path) -> Reject:

@@ -135,9 +135,7 @@ def test_a_polygon_across_180_is_the_box_however_it_is_written(postgis: psycopg.
 
 @pytest.mark.parametrize("pole", [1, -1])
 @pytest.mark.parametrize("turn", [1, -1])
-def test_a_ring_round_a_pole_is_its_cap(
-    postgis: psycopg.Connection, pole: int, turn: int
-) -> None:
+def test_a_ring_round_a_pole_is_its_cap(postgis: psycopg.Connection, pole: int, turn: int) -> None:
     ring = [(lon, 70 * pole) for lon in (-150, -60, 30, 120)][::turn]
     made = polygon(Polygon(ring))
     assert not made.self_crossing

@@ -111,7 +111,6 @@ class TestErrors:
             module = type(sys)("boom")
             module.boom = boom  # type: ignore[attr-defined]
             monkeypatch.setattr(main, "GROUPS", ("boom",))
-            monkeypatch.setattr(main, "find_spec", lambda *_: object(), raising=False)
             monkeypatch.setattr(main, "import_module", lambda *_: module)
             return CliRunner().invoke(small, ["boom"])
 

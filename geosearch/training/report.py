@@ -21,7 +21,7 @@ from geosearch.training.split import split
 from geosearch.training.tiles import lattice
 from geosearch.training.views import land_places, nadirs
 
-PIXELS = 160  # pictures are rendered larger than the encoder looks, as real ones are
+PIXELS = 112  # pictures are rendered larger than the encoder looks, as real ones are
 TILE_M = 300_000.0
 BLOCK = 256
 

@@ -74,8 +74,9 @@ class CsvRows:
         """Close the file."""
         self._text.close()
 
-    def blocks(self, size: int = BLOCK_ROWS) -> Iterator[Block]:
-        """Yield blocks of about `size` rows; blank lines are no rows."""
+    def blocks(self, size: int | None = None) -> Iterator[Block]:
+        """Yield blocks of about `size` rows (None: BLOCK_ROWS); blank lines are no rows."""
+        size = size or BLOCK_ROWS
         reader, lines, width = self._reader(), self._lines, len(self.header)
         block = Block()
         while True:

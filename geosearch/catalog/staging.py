@@ -54,24 +54,26 @@ with fresh as materialized (
 )
 select count(*) filter (where old_id is null), count(*) filter (where old_id is not null),
        (select count(*) from written)
+{into}
 from fresh
 """
 
 # Classes of errors that a value is to blame for: data, constraints, limits, and what PostGIS raises (XX000).
 _ONE_BY_ONE = """
-create function pg_temp.geosearch_one_by_one(archive integer) returns table (seq integer, reason text)
+create function pg_temp.geosearch_one_by_one(archive integer) returns table (refused integer, reason text)
 language plpgsql as $body$
 declare
     this integer;
+    counts record;
 begin
     for this in select s.seq from pg_temp.geosearch_stage s order by s.seq loop
         begin
-            perform * from ({upsert}) as counts;
+            {upsert};
         exception when others then
             if left(sqlstate, 2) not in ('22', '23', '54', 'XX') then
                 raise;
             end if;
-            seq := this;
+            refused := this;
             reason := sqlerrm;
             return next;
         end;
@@ -156,7 +158,7 @@ def _copy(conn: psycopg.Connection, payload: bytes) -> None:
 
 
 def _upsert(conn: psycopg.Connection, archive_id: int) -> tuple[int, int]:
-    statement = sql.SQL(_UPSERT).format(archive=sql.Literal(archive_id), rows=sql.SQL("true"))
+    statement = sql.SQL(_UPSERT).format(archive=sql.Literal(archive_id), rows=sql.SQL("true"), into=sql.SQL(""))
     row = conn.execute(statement, prepare=False).fetchone()
     assert row is not None
     return int(row[0]), int(row[1])
@@ -164,11 +166,12 @@ def _upsert(conn: psycopg.Connection, archive_id: int) -> tuple[int, int]:
 
 def _find_refused(conn: psycopg.Connection, archive_id: int, batch: Batch) -> list[Reject]:
     """Try each staged row alone, take those out that fail, and undo the trial."""
-    body = sql.SQL(_UPSERT).format(archive=sql.SQL("archive"), rows=sql.SQL("s.seq = this"))
+    this, counts = sql.SQL("s.seq = this"), sql.SQL("into counts")
+    body = sql.SQL(_UPSERT).format(archive=sql.SQL("archive"), rows=this, into=counts)
     refused: list[tuple[int, str]] = []
     with conn.transaction(force_rollback=True):
         conn.execute(sql.SQL(_ONE_BY_ONE).format(upsert=body))
-        refused = conn.execute("select seq, reason from pg_temp.geosearch_one_by_one(%s)", [archive_id]).fetchall()
+        refused = conn.execute("select refused, reason from pg_temp.geosearch_one_by_one(%s)", [archive_id]).fetchall()
     conn.execute("delete from pg_temp.geosearch_stage where seq = any(%s)", [[seq for seq, _ in refused]])
     return [
         Reject(

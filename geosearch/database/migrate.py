@@ -143,4 +143,5 @@ def _explained(error: psycopg.Error) -> DatabaseError:
             "Migrate as the owner of the database and of schema geosearch, or as a superuser."
             + (f"\n{error.diag.message_hint}" if error.diag.message_hint else "")
         )
-    return SchemaError(f"migrating failed, nothing was changed: {primary}")
+    more = " ".join(text for text in (error.diag.message_detail, error.diag.message_hint) if text)
+    return SchemaError(f"migrating failed, nothing was changed: {primary}" + (f"\n{more}" if more else ""))

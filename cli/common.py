@@ -75,6 +75,8 @@ def known_failure(error: Exception) -> str | None:
 
     if isinstance(error, GeosearchError):
         return str(error)
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
     # Neither library is imported for this: where it was not, the error is not its own.
     psycopg, pydantic = sys.modules.get("psycopg"), sys.modules.get("pydantic")
     if psycopg is not None and isinstance(error, psycopg.Error):

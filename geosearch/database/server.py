@@ -10,7 +10,6 @@ HOME/postgres/            0700, of the user that the cluster runs as
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,10 +54,10 @@ def ensure_running(home: Path | None = None) -> str:
         return _url(cluster)
     user = choose_user(home, cluster)
     make_folder(home, user, of_user=False)
-    with lock(home):
+    make_folder(cluster, user, of_user=True)
+    check_private(cluster, user)
+    with lock(cluster):  # which others cannot open, and so not hold
         if not (_layout(cluster) and process.answering(cluster)):
-            make_folder(cluster, user, of_user=True)
-            check_private(cluster, user)
             check_reachable(cluster, user)
             _start(cluster, user)
     return _url(cluster)
@@ -71,7 +70,7 @@ def stop(home: Path | None = None) -> bool:
     if not cluster.is_dir():
         return False
     user = choose_user(home, cluster)
-    with lock(home):
+    with lock(cluster):
         found = process.running(cluster / "data")
         if found is None:
             return False
@@ -195,13 +194,3 @@ def _set_up(socket: Path, programs: Programs) -> None:
                     conn.execute(sql.SQL("alter extension {} update").format(extension))
     except psycopg.Error as error:
         raise ServerError(f"the private cluster runs, but its set-up failed: {str(error).strip()}") from error
-
-
-def wait_until_stopped(home: Path | None = None, timeout_s: float = 60) -> None:
-    """Wait until the cluster's process has gone, however it was ended. Raises ServerError after the time."""
-    data = _home(home) / "postgres" / "data"
-    end = time.monotonic() + timeout_s
-    while process.running(data) is not None:
-        if time.monotonic() > end:
-            raise ServerError(f"the server of {data} did not stop within {timeout_s:g} s")
-        time.sleep(0.05)

@@ -38,10 +38,14 @@ def socket_folder(cluster: Path) -> Path:
 
 def answering(cluster: Path) -> bool:
     """True when the cluster's server takes connections; a socket that a crash left behind refuses."""
+    folder = socket_folder(cluster)
     with sockets.socket(sockets.AF_UNIX) as client:
         client.settimeout(5)
         try:
-            client.connect(str(socket_folder(cluster) / SOCKET_NAME))
+            facts = folder.lstat()
+            if facts.st_uid != cluster.stat().st_uid or facts.st_mode & 0o077:
+                return False  # in /tmp anyone could have put a folder of that name
+            client.connect(str(folder / SOCKET_NAME))
             client.sendall(_SSL_REQUEST)  # a dying server's socket still takes the connection, but says nothing
             if client.recv(1) not in (b"N", b"S"):
                 return False

@@ -100,8 +100,10 @@ def make_folder(folder: Path, user: ServerUser, of_user: bool) -> None:
             if not folder.exists() or folder.stat().st_uid == 0:
                 folder.mkdir(mode=0o700, exist_ok=True)
                 os.chown(folder, user.uid, user.gid, follow_symlinks=False)
-        else:
-            folder.mkdir(mode=0o755 if os.geteuid() == 0 else 0o700, parents=True, exist_ok=True)
+        elif not folder.exists():
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not user.is_me:
+                folder.chmod(0o755)  # whatever root's umask is
     except OSError as error:
         raise ServerError(
             f"the folder {folder} cannot be made ({error.strerror}). Name another in GEOSEARCH_HOME."

@@ -127,6 +127,11 @@ class TestErrors:
         assert result.exit_code == 1
         assert result.stderr == "error: the database answered: could not extend file\n"
 
+    def test_file_that_cannot_be_used_is_named(self, invoke: Any) -> None:
+        result = invoke(PermissionError(13, "Permission denied", "/some/file"))
+        assert result.exit_code == 1
+        assert result.stderr == "error: /some/file: Permission denied\n"
+
     def test_defect_keeps_its_traceback(self, invoke: Any) -> None:
         result = invoke(ZeroDivisionError("a defect"))
         assert isinstance(result.exception, ZeroDivisionError)

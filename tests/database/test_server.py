@@ -18,6 +18,7 @@ import psycopg
 import pytest
 
 from geosearch.database import server, server_process
+from geosearch.errors import ServerError
 
 PROGRAM = """
 import pathlib, sys
@@ -194,6 +195,31 @@ def test_long_or_unusual_path_gets_a_short_socket_that_is_closed_to_others(new_h
     finally:
         server.stop(deep)
         shutil.rmtree(socket)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
+def test_socket_folder_of_another_user_is_refused(new_home: Path) -> None:
+    """In /tmp anyone can make the folder first, with a server of their own in it."""
+    deep = new_home / ("x" * 100)
+    folder = server_process.socket_folder(deep / "postgres")
+    folder.mkdir()
+    os.chown(folder, 65534, 65534)
+    try:
+        with pytest.raises(ServerError, match="someone else put it there"):
+            server.ensure_running(deep)
+    finally:
+        folder.rmdir()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root's umask matters only where root hands the server over")
+def test_home_made_under_a_strict_umask_can_be_entered(new_home: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        with psycopg.connect(server.ensure_running(new_home / "made")) as conn:
+            assert conn.execute("select 1").fetchone() == (1,)
+    finally:
+        os.umask(before)
+        server.stop(new_home / "made")
 
 
 def test_socket_path_never_exceeds_what_the_kernel_takes() -> None:

@@ -45,35 +45,38 @@ def test_kill_9_at_any_moment(conn: psycopg.Connection, database_url: str, write
     conn.commit()
 
     rng = random.Random(9)
-    counts = []
-    for _ in range(8):
+    longest, counts = 0.3, [0]
+    while len(counts) < 30 and sum(n > 0 for n in counts) < 6:
         process = start(database_url, path)
-        time.sleep(rng.uniform(0.02, 0.5))
+        time.sleep(rng.uniform(0.0, longest))
         process.send_signal(signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL
+        ended = process.wait()
         assert process.stdout is not None
         process.stdout.close()
+        if ended != -signal.SIGKILL:
+            break  # it was done before
         found = conn.execute(
             "select count(*) from geosearch.image where archive_id ="
             " (select id from geosearch.archive where name = 'killed')"
         ).fetchone()
         conn.commit()
         counts.append(found[0] if found else 0)
-    # Else it was never killed in the middle and this proves nothing.
-    assert any(0 < n < ROWS - 12 for n in counts), counts
+        longest *= 1.0 if counts[-1] > counts[-2] else 1.5  # a busy machine needs longer to get anywhere
     assert counts == sorted(counts)
+    # Else it was never killed in the middle and this proves nothing.
+    assert len({n for n in counts if 0 < n < ROWS - 12}) >= 2, counts
 
     last = add(conn, path, "killed")
     assert (last.added + last.unchanged, last.updated, last.rejected) == (ROWS - 12, 0, 12)
     assert last.unchanged >= counts[-1] > 0
     differing = conn.execute(
         """
-        with row as (
+        with named as (
             select a.name as archive, i.name, i.source_sha256
             from geosearch.image i join geosearch.archive a on a.id = i.archive_id
         )
-        select count(*) from (select name, source_sha256 from row where archive = 'whole') w
-        full join (select name, source_sha256 from row where archive = 'killed') k
+        select count(*) from (select name, source_sha256 from named where archive = 'whole') w
+        full join (select name, source_sha256 from named where archive = 'killed') k
         on w.name = k.name and w.source_sha256 = k.source_sha256
         where w.name is null or k.name is null
         """

@@ -288,8 +288,8 @@ def test_the_hash_covers_all_that_is_stored() -> None:
 
     base = {"name": "a", "uri": "u", "nadir": (1.0, 2.0), "properties": {"x": 1}, "problems": ("p",)}
     changes = [
-        {}, {"name": "b"}, {"uri": None}, {"uri": ""}, {"nadir": (1.0, 2.5)}, {"properties": {"x": 2}}, {"problems": ()},
-        {"content_sha256": b"\1" * 32}, {"captured_at": datetime(2020, 1, 1, tzinfo=UTC)},
+        {}, {"name": "b"}, {"uri": None}, {"uri": ""}, {"nadir": (1.0, 2.5)}, {"properties": {"x": 2}},
+        {"problems": ()}, {"content_sha256": b"\1" * 32}, {"captured_at": datetime(2020, 1, 1, tzinfo=UTC)},
         {"footprint": shapely.MultiPolygon([shapely.box(0, 0, 1, 1)])},
     ]  # fmt: skip
     variants = [base | change for change in changes]

@@ -92,9 +92,9 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
 
 def _lattice(points: int) -> tuple[Floats, Floats]:
     """Return (lat, lon) of a Fibonacci lattice over the sphere, cut at SOUTH and NORTH."""
-    i = np.arange(points) + 0.5
-    lat = np.degrees(np.arcsin(1 - 2 * i / points)).astype(np.float64)
-    lon: Floats = (i * 360 / ((1 + 5**0.5) / 2) + 180) % 360 - 180
+    i = np.arange(points, dtype=np.float64) + 0.5
+    lat: Floats = np.degrees(np.arcsin(1 - 2 * i / points))
+    lon: Floats = np.remainder(i * 360 / ((1 + 5**0.5) / 2) + 180, 360) - 180
     keep = (lat > SOUTH) & (lat < NORTH)
     return lat[keep], lon[keep]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from base64 import b64encode
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,7 +31,8 @@ ANSWERS = 6
 
 def demo_page(demo: Demo, photo_folder: Path) -> str:
     """Return the page as HTML. photo_folder: where the photographs lie."""
-    shown = "\n".join(_photograph(demo, i, photo_folder) for i in range(min(SHOWN, demo.photographs)))
+    chosen = spread_by_rank(demo.asked, SHOWN)
+    shown = "\n".join(_photograph(demo, i, photo_folder) for i in chosen)
     texts = "\n".join(_text(ranking) for ranking in demo.texts)
     body = f"""
 <header>
@@ -50,9 +52,10 @@ footprint overlaps the photograph’s. Recall@k is the share of photographs with
 <p>Each dot is the point beneath the station. <span class="key hit"></span> a right tile was among the first ten
 within {_number(round(RADIUS_KM))} km of it; <span class="key miss"></span> it was not.</p>
 <div class="over">{_overview(demo)}</div>
-<h2>The first {_number(min(SHOWN, demo.photographs))} photographs</h2>
-<p>In the order in which they were made, not chosen. Green frames are right. On the map: the station’s nadir, the circle
-of {_number(round(RADIUS_KM))} km, what the photograph shows in blue, and the answers inside the circle.</p>
+<h2>{_number(len(chosen))} photographs, from the best answered to the worst</h2>
+<p>Picked at equal steps down the list of all, in the order of the rank of their first right tile within the circle.
+Green frames are right. On the map: the station’s nadir, the circle of {_number(round(RADIUS_KM))} km, what the
+photograph shows in blue, and the answers inside the circle.</p>
 {shown}
 <h2>Asked in words</h2>
 {texts}
@@ -68,6 +71,14 @@ geosearch db psql</pre>
 9 December 2019, SGP4. Made by geosearch; this page carries its pictures and maps and loads nothing.</footer>
 """
     return document("geosearch: the demo", body)
+
+
+def spread_by_rank(asked: Sequence[Asked], count: int) -> list[int]:
+    """Return the positions of `count` photographs at equal steps from the best answered to the worst."""
+    ranks = hits([one.nearby for one in asked], [one.relevant for one in asked])
+    order = np.argsort(np.where(np.isnan(ranks), np.inf, ranks), kind="stable")
+    steps = ((np.arange(min(count, len(order))) + 0.5) * len(order) / min(count, len(order))).astype(int)
+    return [int(i) for i in order[steps]]
 
 
 def _table(demo: Demo) -> str:

@@ -15,11 +15,11 @@ from geosearch.search.shape import Shape, middle, rings
 
 LEAST_M2 = 1.0  # below this an overlap is a shared border and rounding
 
-# st_intersects also finds footprints that only touch: the area decides below.
+# st_intersects also finds footprints that only touch: the area decides below. The index is on the place.
 _TOUCHING = """
     select i.id, st_asgeojson(i.footprint, 9) from geosearch.image i
     join geosearch.archive a on a.id = i.archive_id and a.name = %s
-    where st_intersects(i.footprint, st_geomfromgeojson(%s)::geography)
+    where i.footprint is not null and st_intersects(coalesce(i.footprint, i.nadir), st_geomfromgeojson(%s)::geography)
 """
 
 

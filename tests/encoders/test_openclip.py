@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from tiny_model import VOCABULARY, write_merges, write_model
+from tiny_model import VOCABULARY, config, write_merges, write_model
 
 from geosearch.encoders import names, registry, weights
 from geosearch.encoders.base import Encoder
@@ -89,9 +89,9 @@ def test_real_photographs_as_open_clip_makes_them(model: str, encoder: Encoder, 
 def test_every_way_of_resizing(tmp_path: Path, resize_mode: str, interpolation: str) -> None:
     name = write_model(tmp_path / "m")
     path = tmp_path / "m" / "open_clip_config.json"
-    config = json.loads(path.read_text())
-    config["preprocess_cfg"] |= {"resize_mode": resize_mode, "interpolation": interpolation, "fill_color": 90}
-    path.write_text(json.dumps(config))
+    facts = json.loads(path.read_text())
+    facts["preprocess_cfg"] |= {"resize_mode": resize_mode, "interpolation": interpolation, "fill_color": 90}
+    path.write_text(json.dumps(facts))
     pictures = [smooth(1, (40, 90)), smooth(2, (90, 40))]
     ours = registry.load(name, "cpu").encode([Item(image=p) for p in pictures])
     np.testing.assert_allclose(ours, directly(tmp_path / "m", pictures), atol=2e-6)
@@ -179,15 +179,15 @@ def test_identity_says_all_that_shapes_a_vector(model: str, encoder: Encoder, tm
     for key, value in (("mean", [0.1, 0.2, 0.3]), ("interpolation", "bilinear"), ("resize_mode", "squash")):
         other = write_model(tmp_path / key)
         path = tmp_path / key / "open_clip_config.json"
-        config = json.loads(path.read_text())
-        config["preprocess_cfg"][key] = value
-        path.write_text(json.dumps(config))
+        facts = json.loads(path.read_text())
+        facts["preprocess_cfg"][key] = value
+        path.write_text(json.dumps(facts))
         others.append(registry.describe(other))
     activation = write_model(tmp_path / "gelu")
     path = tmp_path / "gelu" / "open_clip_config.json"
-    config = json.loads(path.read_text())
-    config["model_cfg"]["quick_gelu"] = True
-    path.write_text(json.dumps(config))
+    facts = json.loads(path.read_text())
+    facts["model_cfg"]["quick_gelu"] = True
+    path.write_text(json.dumps(facts))
     others.append(registry.describe(activation))
     others.append(registry.describe(write_model(tmp_path / "seed", seed=9)))
     for other_info in others:
@@ -211,25 +211,35 @@ def test_a_recorded_identity_is_insisted_upon(model: str, encoder: Encoder) -> N
 # --- weights in other places
 
 
+@pytest.fixture(scope="module")
+def _tiny_arch(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """An architecture that open_clip knows by name, small enough to be built in a moment."""
+    text = {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1}
+    path = tmp_path_factory.mktemp("arch") / "tiny-arch.json"
+    path.write_text(json.dumps(config(size=64)["model_cfg"] | {"text_cfg": text}))
+    open_clip.add_model_config(path)
+
+
+@pytest.mark.usefixtures("_tiny_arch")
 def test_a_weights_file_must_state_its_normalisation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """ViT-S-32-alt of open_clip with random weights: the same file, its normalisation stated one way or another."""
+    """One file of random weights, its normalisation stated one way or another."""
     torch.manual_seed(0)
-    net = open_clip.create_model("ViT-S-32-alt").eval()
+    net = open_clip.create_model("tiny-arch").eval()
     path = tmp_path / "weights.pt"
     torch.save({"state_dict": {f"module.{k}": v for k, v in net.state_dict().items()}}, path)
     with pytest.raises(ModelError, match="OpenAI's silently"):
-        registry.describe(f"open_clip:ViT-S-32-alt/file:{path}")
-    half = registry.load(f"open_clip:ViT-S-32-alt/file:{path}?mean=0.5,0.5,0.5&std=0.5,0.5,0.5", "cpu")
-    openai = registry.load(f"open_clip:ViT-S-32-alt/file:{path}?norm=openai", "cpu")
+        registry.describe(f"open_clip:tiny-arch/file:{path}")
+    half = registry.load(f"open_clip:tiny-arch/file:{path}?mean=0.5,0.5,0.5&std=0.5,0.5,0.5", "cpu")
+    openai = registry.load(f"open_clip:tiny-arch/file:{path}?norm=openai", "cpu")
     assert half.info.preprocessing["mean"] == [0.5, 0.5, 0.5]
     assert half.info.weights_sha256 == openai.info.weights_sha256 == weights.sha256(path)
     picture = smooth(3, (240, 260))
-    _, _, transform = open_clip.create_model_and_transforms("ViT-S-32-alt", load_weights=False)  # OpenAI's
+    _, _, transform = open_clip.create_model_and_transforms("tiny-arch", load_weights=False)  # OpenAI's
     with torch.no_grad():
         direct = net.encode_image(transform(picture)[None], normalize=True).numpy()
     np.testing.assert_allclose(openai.encode([Item(image=picture)]), direct, atol=5e-6)
     assert np.abs(half.encode([Item(image=picture)]) - direct).max() > 1e-3
-    assert openai.encode([Item(text="a lake")]).shape == (1, 256)
+    assert openai.encode([Item(text="a lake")]).shape == (1, 24)
     # RemoteCLIP's own file name in the weights folder is found; it is of another architecture here.
     home = tmp_path / "home" / "weights"
     home.mkdir(parents=True)
@@ -249,20 +259,21 @@ class Evil:
         return (os.mkdir, (str(self.path),))
 
 
+@pytest.mark.usefixtures("_tiny_arch")
 def test_weights_that_run_code_are_refused(tmp_path: Path) -> None:
     marker = tmp_path / "executed"
     path = tmp_path / "evil.pt"
     torch.save({"state_dict": Evil(marker)}, path)
     with pytest.raises(ModelError, match="cannot be built"):
-        registry.load(f"open_clip:ViT-S-32-alt/file:{path}?norm=openai", "cpu")
+        registry.load(f"open_clip:tiny-arch/file:{path}?norm=openai", "cpu")
     path = tmp_path / "evil.bin"
     path.write_bytes(pickle.dumps(Evil(marker)))
     with pytest.raises(ModelError, match="cannot be built"):
-        registry.load(f"open_clip:ViT-S-32-alt/file:{path}?norm=openai", "cpu")
+        registry.load(f"open_clip:tiny-arch/file:{path}?norm=openai", "cpu")
     path = tmp_path / "evil.npz"
     path.write_bytes(b"PK")
     with pytest.raises(WeightsError, match="safetensors"):
-        registry.load(f"open_clip:ViT-S-32-alt/file:{path}?norm=openai", "cpu")
+        registry.load(f"open_clip:tiny-arch/file:{path}?norm=openai", "cpu")
     assert not marker.exists()
 
 
@@ -335,9 +346,9 @@ def test_folders_that_do_not_fit(tmp_path: Path) -> None:
     def broken(name: str, change: object) -> str:
         model = write_model(tmp_path / name)
         path = tmp_path / name / "open_clip_config.json"
-        config = json.loads(path.read_text())
-        change(config)  # type: ignore[operator]
-        path.write_text(json.dumps(config))
+        facts = json.loads(path.read_text())
+        change(facts)  # type: ignore[operator]
+        path.write_text(json.dumps(facts))
         return model
 
     def error(model: str, item: Item | None = None) -> str:

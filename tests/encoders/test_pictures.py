@@ -25,7 +25,7 @@ def noise(height: int = 12, width: int = 20, seed: int = 0) -> np.ndarray:
 
 
 def write_tiff(path: Path, bands: np.ndarray, **facts: object) -> Path:
-    names = facts.pop("names", None)
+    palette = facts.pop("palette", None)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         with rasterio.open(
@@ -33,8 +33,8 @@ def write_tiff(path: Path, bands: np.ndarray, **facts: object) -> Path:
             dtype=bands.dtype, **facts,
         ) as file:  # fmt: skip
             file.write(bands)
-            if names:
-                file.descriptions = names
+            if palette:
+                file.write_colormap(1, palette)
     return path
 
 
@@ -61,7 +61,7 @@ def test_exif_orientation_is_obeyed(tmp_path: Path, orientation: int) -> None:
     exif = Image.Exif()
     exif[274] = orientation
     path = tmp_path / "p.jpg"
-    Image.fromarray(np.ascontiguousarray(undo[orientation](upright))).save(path, exif=exif, quality=95)
+    Image.fromarray(np.ascontiguousarray(undo[orientation](upright))).save(path, exif=exif, quality=95, subsampling=0)
     assert np.abs(np.asarray(open_image(path)).astype(int) - upright).max() < 30
 
 
@@ -131,9 +131,8 @@ def test_tiffs(tmp_path: Path) -> None:
     assert shown[0, 0].tolist() == [255, 128, 255]
     palette = np.zeros((1, 4, 4), np.uint8)
     palette[0, 0, 0] = 1
-    path = write_tiff(tmp_path / "palette.tif", palette, photometric="palette")
-    with rasterio.open(path, "r+") as file:
-        file.write_colormap(1, {0: (0, 0, 255, 255), 1: (255, 0, 0, 255)})
+    colours = {0: (0, 0, 255, 255), 1: (255, 0, 0, 255)}
+    path = write_tiff(tmp_path / "palette.tif", palette, photometric="palette", palette=colours)
     shown = np.asarray(open_image(path))
     assert shown[0, 0].tolist() == [255, 0, 0]
     assert shown[1, 1].tolist() == [0, 0, 255]

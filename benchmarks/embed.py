@@ -1,0 +1,127 @@
+"""Times an embedding run against its encoder alone: how much of the encoder's own speed is left when files are read,
+decoded, and vectors written.
+
+    python benchmarks/embed.py --url postgresql://…/scratch [--model mini-clip] [--images 2000] [--pixels 256]
+
+The database must be migrated; the archive and space `benchmark` are made there and removed again. Pictures are JPEG
+files of random patches. `--model random:ViT-B-32` takes an architecture of open_clip with random weights, which costs
+what trained ones cost. Both are timed in turn, in the same process, so that a busy machine slows both; read the ratio.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from geosearch.database.archives import ensure_archive, remove_archive
+from geosearch.database.connection import connect
+from geosearch.database.spaces import create_space, drop_space
+from geosearch.embedding.identity import record_model
+from geosearch.embedding.run import decode_threads, embed
+from geosearch.encoders import registry
+from geosearch.encoders.base import Encoder
+from geosearch.item import Item
+from geosearch.settings import settings
+
+
+def write_pictures(folder: Path, count: int, pixels: int) -> list[Path]:
+    """Write JPEG files with patches of colour at several scales."""
+    random = np.random.default_rng(0)
+    paths = []
+    for i in range(count):
+        coarse = Image.fromarray(random.integers(0, 256, (5, 5, 3), np.uint8)).resize((pixels, pixels))
+        fine = random.integers(-20, 20, (pixels, pixels, 1))
+        paths.append(folder / f"{i}.jpg")
+        Image.fromarray(np.clip(np.asarray(coarse) + fine, 0, 255).astype(np.uint8)).save(paths[-1], quality=90)
+    return paths
+
+
+def random_model(architecture: str, folder: Path) -> str:
+    """Write a model folder of that architecture with random weights; return its name."""
+    import open_clip
+    from safetensors.torch import save_file
+
+    net = open_clip.create_model(architecture, load_weights=False)
+    save_file({k: v.contiguous() for k, v in net.state_dict().items()}, folder / "model.safetensors")
+    facts = {
+        "model_cfg": open_clip.get_model_config(architecture),
+        "preprocess_cfg": {"mean": [0.5] * 3, "std": [0.25] * 3},
+    }
+    (folder / "open_clip_config.json").write_text(json.dumps(facts))
+    return f"open_clip:local-dir:{folder}"
+
+
+def encoder_alone(encoder: Encoder, paths: list[Path]) -> tuple[float, float]:
+    """Return images/s of the encoder with all pictures prepared, and of one thread preparing them."""
+    step = settings().batch_size
+    preparing = encoding = 0.0
+    for i in range(0, len(paths), step):
+        start = time.perf_counter()
+        prepared = [encoder.prepare(Item(image=path)) for path in paths[i : i + step]]
+        preparing += time.perf_counter() - start
+        start = time.perf_counter()
+        encoder.encode_prepared(prepared)
+        encoding += time.perf_counter() - start
+    return len(paths) / encoding, len(paths) / preparing
+
+
+def main() -> None:
+    """Print images a second of the run and of the encoder alone, and the shares of the run's time."""
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--url", required=True)
+    arguments.add_argument("--model", default="mini-clip")
+    arguments.add_argument("--images", type=int, default=2000)
+    arguments.add_argument("--pixels", type=int, default=256)
+    arguments.add_argument("--rounds", type=int, default=3)
+    given = arguments.parse_args()
+    with tempfile.TemporaryDirectory() as name, connect(given.url, autocommit=True) as conn:
+        folder = Path(name)
+        model = given.model
+        if model.startswith("random:"):
+            model = random_model(model.removeprefix("random:"), folder)
+        paths = write_pictures(folder, given.images, given.pixels)
+        encoder = registry.load(model)
+        encoder.encode([Item(image=path) for path in paths[:64]])  # warm
+        try:
+            archive = ensure_archive(conn, "benchmark")
+            with conn.cursor() as cursor:
+                cursor.executemany(
+                    "insert into geosearch.image (archive_id, name, uri, reach_m) values (%s, %s, %s, 0)",
+                    [(archive, path.name, str(path)) for path in paths],
+                )
+            create_space(conn, "benchmark", encoder.info.dimension, record_model(conn, encoder.info))
+            alone, one_thread, whole, shares = [], [], [], []
+            for _ in range(given.rounds):
+                rates = encoder_alone(encoder, paths)
+                alone.append(rates[0])
+                one_thread.append(rates[1])
+                conn.execute("truncate geosearch.space_benchmark")
+                counts = embed(given.url, "benchmark", "benchmark", encoder=encoder)
+                assert counts.embedded == len(paths)
+                whole.append(len(paths) / counts.seconds["total"])
+                shares.append(counts.shares)
+        finally:
+            drop_space(conn, "benchmark")
+            remove_archive(conn, "benchmark")
+            conn.execute("delete from geosearch.model where name = %s", [model])
+    print(
+        f"{given.model}: {len(paths)} pictures of {given.pixels} × {given.pixels}, {decode_threads()} decoding threads"
+    )
+    print(f"encoder alone   {statistics.median(alone):9.0f} images/s")
+    print(f"decoding, 1 thread {statistics.median(one_thread):6.0f} images/s")
+    print(f"whole run       {statistics.median(whole):9.0f} images/s")
+    ratio = statistics.median(w / a for w, a in zip(whole, alone, strict=True))
+    print(f"whole run / encoder alone  {ratio:.2f}")
+    for stage in shares[0]:
+        print(f"  {stage:<7} {statistics.median(share[stage] for share in shares):6.1%} of the time")
+
+
+if __name__ == "__main__":
+    main()

@@ -6,6 +6,7 @@ Revises: ${down_revision | comma,n}
 
 from __future__ import annotations
 
+import geoalchemy2
 import sqlalchemy as sa
 from alembic import op
 ${imports if imports else ""}

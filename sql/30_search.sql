@@ -82,7 +82,9 @@ begin
         elsif st_isempty(near::geometry) then
             raise invalid_parameter_value using
                 message = 'near is an empty geography', hint = 'Give a place, or null for the whole Earth.';
-        elsif not (st_distance(near, st_makepoint(0, 0)::geography) < 'infinity') then
+        elsif exists (select from st_dumppoints(near::geometry) p
+                      where not (st_x(p.geom) between -180 and 180 and st_y(p.geom) between -90 and 90)) then
+            -- PostGIS lets them in (infinity becomes NaN on its way) and measures distance 0 from there.
             raise invalid_parameter_value using
                 message = 'near has a coordinate that is not a number',
                 hint = 'Give longitude and latitude in degrees: st_makepoint(lon, lat)::geography.';
@@ -124,11 +126,12 @@ declare
     s record;
 begin
     select * into s from geosearch.search_source(space, query, near, radius_m, k, archive, strategy);
+    -- 0 + keeps the planner from an approximate index, should somebody have made one over the vectors.
     return query execute
         'select row_number() over (order by best.distance, best.image_id)::int, best.image_id, i.name,'
         ' 1 - best.distance, st_distance(coalesce(i.footprint, i.nadir), $2),'
         ' coalesce(i.footprint::geometry, i.nadir::geometry)'
-        ' from (select s.image_id, s.embedding <=> $1 as distance from ' || s.source ||
+        ' from (select s.image_id, 0 + (s.embedding <=> $1) as distance from ' || s.source ||
         ' order by 2, 1 limit $6) best join geosearch.image i on i.id = best.image_id'
         ' order by best.distance, best.image_id'
         using s.unit, near, radius_m, s.far_m, s.archive_id, k;

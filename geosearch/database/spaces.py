@@ -51,7 +51,7 @@ def create_space(
     except psycopg.errors.UndefinedObject as error:
         known = conn.execute("select name from geosearch.model order by name").fetchall()
         raise UnknownNameError("model", str(model), [str(row[0]) for row in known]) from error
-    except (psycopg.errors.InvalidParameterValue, psycopg.errors.DuplicateObject, psycopg.DataError) as error:
+    except (psycopg.DataError, psycopg.errors.DuplicateObject, psycopg.errors.UniqueViolation) as error:
         raise InputError(_message(error)) from error
     return get_space(conn, name)
 
@@ -66,26 +66,30 @@ def drop_space(conn: psycopg.Connection, name: str) -> int:
 
 def list_spaces(conn: psycopg.Connection) -> list[Space]:
     """Return all spaces by name, each with its number of vectors (counted, not estimated)."""
-    rows = conn.execute(
+    return _spaces(conn, sql.SQL("order by s.name"), [])
+
+
+def get_space(conn: psycopg.Connection, name: str) -> Space:
+    """Return one space. Raises UnknownNameError."""
+    found = _spaces(conn, sql.SQL("where s.name = %s"), [name])
+    if found:
+        return found[0]
+    rows = conn.execute("select name from geosearch.space order by name").fetchall()
+    raise UnknownNameError("space", name, [str(row[0]) for row in rows], "`geosearch space create` makes one.")
+
+
+def _spaces(conn: psycopg.Connection, which: sql.SQL, arguments: list[str]) -> list[Space]:
+    select = sql.SQL(
         "select s.id, s.name, m.name, s.dimension, s.metric, s.embeds, s.indexed_as, s.layout_version, s.active,"
-        " s.created_at from geosearch.space s left join geosearch.model m on m.id = s.model_id order by s.name"
-    ).fetchall()
+        " s.created_at from geosearch.space s left join geosearch.model m on m.id = s.model_id {}"
+    )
     spaces = []
-    for row in rows:
+    for row in conn.execute(select.format(which), arguments).fetchall():
         table = sql.Identifier("geosearch", f"space_{row[1]}")
         counted = conn.execute(sql.SQL("select count(*) from {}").format(table)).fetchone()
         assert counted is not None
         spaces.append(Space(*row, *counted))
     return spaces
-
-
-def get_space(conn: psycopg.Connection, name: str) -> Space:
-    """Return one space. Raises UnknownNameError."""
-    spaces = list_spaces(conn)
-    for space in spaces:
-        if space.name == name:
-            return space
-    raise UnknownNameError("space", name, [space.name for space in spaces], "`geosearch space create` makes one.")
 
 
 def _message(error: psycopg.Error) -> str:

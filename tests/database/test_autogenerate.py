@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy import create_engine, inspect
 from sqlalchemy.pool import NullPool
 
+from geosearch.database.install import revisions
 from geosearch.database.migrate import alembic_config
 from geosearch.database.tables import Base, space_table
 
@@ -84,3 +85,21 @@ def test_space_table_describes_what_create_space_makes(url):
         columns = inspect(connection).get_columns("space_toy", schema="geosearch")
         assert [(c["name"], c["nullable"]) for c in columns] == [(c.name, c.nullable) for c in described.columns]
         assert connection.execute(described.select()).all() == []
+
+
+def test_the_next_revision_can_be_written_from_a_difference(url, tmp_path):
+    from geosearch_migrations.__main__ import write_revision
+
+    with psycopg.connect(url) as conn:
+        conn.execute("drop view geosearch.image_map, geosearch.footprint_map")
+        conn.execute("alter table geosearch.image drop column uri, drop column footprint")
+    path = write_revision("Give images a uri again", url, tmp_path)
+    assert path.parent == tmp_path
+    assert path.name.startswith(f"{int(revisions()[-1]) + 1:04}_give_images_a_uri")
+    written = path.read_text(encoding="utf-8")
+    assert "op.add_column('image', sa.Column('uri', sa.Text(), nullable=True), schema='geosearch')" in written
+    assert "MULTIPOLYGON" in written
+    assert f"down_revision = '{revisions()[-1]}'" in written
+    assert "spatial_ref_sys" not in written
+    assert "space_toy" not in written
+    compile(written, str(path), "exec")

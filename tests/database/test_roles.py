@@ -24,8 +24,9 @@ def login(server, filled) -> Iterator[str]:
     """A connection string of a new login without any rights, in the database of `filled`."""
     name, password = f"gslogin_{uuid.uuid4().hex[:12]}", uuid.uuid4().hex
     role = sql.Identifier(name)
-    with psycopg.connect(server, autocommit=True) as admin:
-        admin.execute(sql.SQL("create role {} login password {}").format(role, sql.Literal(password)))
+    # Made by the owner of the database: from PostgreSQL 16 on, only who made a role may alter it.
+    with psycopg.connect(filled, autocommit=True) as owner:
+        owner.execute(sql.SQL("create role {} login password {}").format(role, sql.Literal(password)))
     try:
         yield make_conninfo(filled, user=name, password=password)
     finally:

@@ -119,3 +119,26 @@ def test_an_empty_space_answers_with_nothing(conn):
     assert conn.execute("select * from geosearch.search('empty', '[1,2,3]', 'POINT(0 0)'::geography)").fetchall() == []
     plan = conn.execute("select candidates, returned, exhausted from geosearch.search_plan('empty', '[1,2,3]')")
     assert plan.fetchone() == (0, 0, True)
+
+
+def test_an_approximate_index_over_the_vectors_does_not_make_an_exact_search_approximate(world):
+    """HNSW would return 40 rows of 900, and not quite the best ones."""
+    schema = world.conn.execute(
+        "select n.nspname from pg_extension e join pg_namespace n on n.oid = e.extnamespace where e.extname = 'vector'"
+    ).fetchone()[0]
+    query = np.arange(1.0, 9.0)
+    with world.conn.transaction(force_rollback=True):
+        world.conn.execute("set local max_parallel_maintenance_workers = 0")
+        world.conn.execute(
+            f"create index on geosearch.space_toy using hnsw (embedding {schema}.halfvec_cosine_ops) with (m = 2)"
+        )
+        world.conn.execute("set local enable_seqscan = off")
+        plan = world.conn.execute(
+            "explain select image_id from geosearch.space_toy order by embedding <=> '[1,2,3,4,5,6,7,8]' limit 5"
+        ).fetchall()
+        assert "hnsw" in str(plan) or "embedding_idx" in str(plan)  # the index would be taken
+        rows = world.conn.execute(
+            "select image_id, similarity from geosearch.search('toy', %s, k => 400)", [text(query)]
+        ).fetchall()
+    _, cosines = reference(world.vectors, world.ids, query)
+    np.testing.assert_allclose([row[1] for row in rows], cosines[:400], atol=1e-6)

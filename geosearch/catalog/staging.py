@@ -182,9 +182,8 @@ def _find_refused(conn: psycopg.Connection, archive_id: int, batch: Batch) -> li
 
 
 def _hex(shapes: Geometries) -> Sequence[str | None]:
-    """Return EWKB in hexadecimal, None for None."""
-    placed = shapely.set_srid(shapes, 4326)
-    return list(shapely.to_wkb(placed, hex=True, include_srid=True, byte_order=1, output_dimension=2))
+    """Return WKB in hexadecimal, None for None. Without an SRID: a geography's is 4326, and setting one copies."""
+    return list(shapely.to_wkb(shapes, hex=True, byte_order=1, output_dimension=2))
 
 
 def _array(values: Sequence[str]) -> str | None:

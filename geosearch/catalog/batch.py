@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -102,7 +103,7 @@ def from_records(records: list[Record], rejects: list[Reject], done: float | Non
         captured_at=[None if r.captured_at is None else utc(r.captured_at).isoformat() for r in records],
         nadir=np.array([r.nadir or nothing for r in records], float).reshape(-1, 2),
         footprint=footprint,
-        properties=[json.dumps(r.properties, ensure_ascii=False, default=str) for r in records],
+        properties=[_json(r.properties) for r in records],
         content_sha256=[r.content_sha256 for r in records],
         problems=[r.problems for r in records],
         rejects=rejects,
@@ -127,6 +128,32 @@ def collect(
             records, rejects, since = [], [], time.monotonic()
     if records or rejects:
         yield from_records(records, rejects, 1.0)
+
+
+def unstorable(text: str) -> str | None:
+    """Return why PostgreSQL cannot hold a text; None when it can."""
+    if "\x00" in text:
+        return "holds a NUL character, which no text in PostgreSQL can"
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return "not UTF-8 text"
+    return None
+
+
+def _json(properties: dict[str, Any]) -> str:
+    try:
+        return json.dumps(properties, ensure_ascii=False, default=str, allow_nan=False)
+    except ValueError:  # NaN and infinity, which JSON does not have
+        return json.dumps(_finite(properties), ensure_ascii=False, default=str)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(v) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def utc(moment: datetime) -> datetime:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,8 @@ def corners(quads: Floats) -> tuple[Geometries, NDArray[np.bool_]]:
     plain = seen & valid & ~hollow & (np.ptp(lon, axis=1) < 180)
     made[plain] = shapely.multipolygons(shapely.polygons(quads[plain][..., ::-1]), indices=np.arange(plain.sum()))
     for i in np.flatnonzero(seen & ~hollow & ~plain):
-        made[i] = _round_the_corner(quads[i], repair=not valid[i])
+        with suppress(InputError):  # what cannot be cut is left without a footprint, like what has no area
+            made[i] = _round_the_corner(quads[i], repair=not valid[i])
     return made, seen & ~valid & np.array([m is not None for m in made])
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from geosearch.catalog.batch import Reject, shortened
+from geosearch.catalog.batch import Reject, shortened, unstorable
 from geosearch.errors import CatalogError
 
 BLOCK_ROWS = 10_000
@@ -67,7 +67,7 @@ class CsvRows:
         twice = sorted({name for name in self.header if name and self.header.count(name) > 1})
         if twice:
             raise CatalogError(f"{path} has two columns named {', '.join(twice)}: rename one")
-        if _broken("".join(self.header)):
+        if unstorable("".join(self.header)):
             raise CatalogError(f"the column names of {path} are not UTF-8 text; save the file as UTF-8")
 
     def close(self) -> None:
@@ -118,13 +118,13 @@ class CsvRows:
 
     def _finished(self, block: Block) -> Block:
         block.done = block.done or min(1.0, self._file.tell() / max(self._size, 1))
-        if _broken("".join(map("".join, block.rows))):
+        if unstorable("".join(map("".join, block.rows))):
             rows, lines = block.rows, block.lines
             block.rows, block.lines = [], []
             for row, line in zip(rows, lines, strict=True):
-                fault = _broken("".join(row))
+                fault = unstorable("".join(row))
                 if fault:
-                    block.rejects.append(Reject(fault, line, None, self.payload(row)))
+                    block.rejects.append(Reject(f"{fault}; save the file as UTF-8", line, None, self.payload(row)))
                 else:
                     block.rows.append(row)
                     block.lines.append(line)
@@ -154,13 +154,3 @@ class _Lines:
     def give_back(self, lines: list[str]) -> None:
         self._back.extendleft(reversed(lines))
         self.number -= len(lines)
-
-
-def _broken(text: str) -> str | None:
-    if "\x00" in text:
-        return "holds a NUL character, which no text in PostgreSQL can"
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return "not UTF-8 text; save the file as UTF-8"
-    return None

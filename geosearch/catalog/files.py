@@ -8,16 +8,23 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
+from geosearch.errors import CatalogError
+
 MISSING_FILE = "image file not found"
 
 
 def walk(folder: Path) -> Iterator[Path]:
     """Yield the folder's files in sorted order, its subfolders' too; hidden ones and linked folders are left out."""
-    for here, folders, names in os.walk(folder):
+
+    def unreadable(error: OSError) -> None:
+        raise CatalogError(f"{error.filename} cannot be read: {error.strerror}") from error
+
+    for here, folders, names in os.walk(folder, onerror=unreadable):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
-            if not name.startswith("."):
-                yield Path(here) / name
+            path = Path(here) / name
+            if not name.startswith(".") and path.is_file():  # a pipe would never end
+                yield path
 
 
 def with_suffix(source: Path, suffixes: frozenset[str]) -> list[Path]:
@@ -67,8 +74,8 @@ class FileFinder:
         path = base.absolute() / (unquote(urlsplit(reference).path) if reference.startswith("file://") else reference)
         path = Path(os.path.normpath(path))
         try:
-            return str(path), sha256_of(path), False
-        except OSError:
+            return (str(path), sha256_of(path), False) if path.is_file() else (str(path), None, True)
+        except (OSError, ValueError):  # ValueError: a NUL in the name
             return str(path), None, True
 
 

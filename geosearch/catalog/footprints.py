@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import shapely
+import shapely.errors
 from shapely.geometry import MultiPolygon, Polygon
 
 from geosearch.catalog.crossing import (
@@ -93,6 +94,13 @@ def polygon(shape: Any, edges: Edges = "straight", crossing: bool = True) -> Foo
     crossing: a jump of more than 180° between neighbours passes ±180 (True), or is really that wide (False).
     Raises InputError where coordinates are not finite, or latitudes outside −90 … 90, longitudes outside −360 … 360.
     """
+    try:
+        return _polygon(shape, edges, crossing)
+    except shapely.errors.ShapelyError as error:
+        raise InputError(f"the outline cannot be made valid ({error})") from error
+
+
+def _polygon(shape: Any, edges: Edges, crossing: bool) -> Footprint:
     rings = shapely.get_coordinates(shape)
     if shape is None or len(rings) == 0:
         return Footprint(None)

@@ -14,7 +14,7 @@ import psycopg
 from geosearch.catalog.ahead import ahead
 from geosearch.catalog.batch import Batch
 from geosearch.catalog.options import Options
-from geosearch.catalog.problems import flag, refuse_names
+from geosearch.catalog.problems import flag, refuse
 from geosearch.catalog.readers import choose
 from geosearch.catalog.staging import prepare, to_csv, write, write_rejects
 from geosearch.database.archives import ensure_archive
@@ -73,7 +73,7 @@ def add(
 
     def ready() -> Iterator[tuple[Batch, bytes]]:
         for batch in found.read(source, chosen):
-            kept = flag(refuse_names(batch, seen))
+            kept = flag(refuse(batch, seen))
             yield kept, to_csv(kept, reach)
 
     # The next batch is read and packed while the database writes this one.

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
-from geosearch.catalog.batch import Batch, Reject
+from geosearch.catalog.batch import Batch, Reject, unstorable
 from geosearch.catalog.footprints import centres
 from geosearch.geometry import distance_m
 
@@ -41,11 +41,13 @@ def flag(batch: Batch, now: datetime | None = None) -> Batch:
     return batch
 
 
-def refuse_names(batch: Batch, seen: dict[str, int]) -> Batch:
-    """Turn rows without a usable name, or with one that this source used before, into rejects.
+def refuse(batch: Batch, seen: dict[str, int]) -> Batch:
+    """Turn rows without a usable name, with one that this source used before, or with broken text into rejects.
 
     seen: names of the run so far with their lines; the first row of a name is the one that counts.
     """
+    texts = list(zip(batch.name, (uri or "" for uri in batch.uri), batch.properties, strict=True))
+    broken = unstorable("".join(map("".join, texts))) is not None  # all at once: nearly always nothing is
     keep = np.ones(len(batch), bool)
     for i, name in enumerate(batch.name):
         line = int(batch.line[i])
@@ -53,6 +55,8 @@ def refuse_names(batch: Batch, seen: dict[str, int]) -> Batch:
             reason = "the image has no name"
         elif len(name) > MAX_NAME:
             reason = f"the name has {len(name)} characters, more than {MAX_NAME}"
+        elif broken and (fault := unstorable("".join(texts[i]))):
+            reason = f"its name, uri or properties: {fault}"
         elif name in seen:
             reason = "an image of that name came before" + (f", on line {seen[name]}" if seen[name] else "")
         else:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,7 @@ def _record(path: Path, name: str, options: Options) -> Record | Reject:
         captured, unreadable = _captured(exif)
         facts = {"make": exif.get(_MAKE), "model": exif.get(_MODEL), "altitude_m": altitude}
         properties = {"width": width, "height": height} | {
-            key: value.strip("\x00 ") if isinstance(value, str) else value
+            key: value.replace("\x00", "").strip() if isinstance(value, str) else value
             for key, value in facts.items()
             if value is not None
         }
@@ -123,11 +123,11 @@ def _position(gps: dict[int, Any]) -> tuple[tuple[float, float] | None, float | 
         return None, None
     lat = _degrees(gps[_LAT], gps.get(_LAT_REF, "N"), "S", "latitude", 90)
     lon = _degrees(gps[_LON], gps.get(_LON_REF, "E"), "W", "longitude", 180)
-    altitude = None
-    if _ALT in gps and Fraction(gps[_ALT]).denominator:
-        below = gps.get(_ALT_REF, b"\x00") in (1, b"\x01")
-        altitude = float(gps[_ALT]) * (-1 if below else 1)
-    return (lat, lon), altitude
+    try:
+        altitude = float(gps[_ALT]) * (-1 if gps.get(_ALT_REF) in (1, b"\x01") else 1)
+    except (KeyError, TypeError, ValueError, ZeroDivisionError):
+        altitude = math.nan
+    return (lat, lon), altitude if math.isfinite(altitude) else None
 
 
 def _degrees(parts: Any, reference: Any, negative: str, what: str, limit: float) -> float:

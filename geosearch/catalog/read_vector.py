@@ -26,6 +26,14 @@ from geosearch.catalog.table_rows import UNREADABLE_DATE
 from geosearch.errors import CatalogError, InputError
 
 BATCH_ROWS = 2000
+_GDAL_ERRORS = (
+    pyogrio.errors.DataSourceError,
+    pyogrio.errors.DataLayerError,
+    pyogrio.errors.CRSError,
+    pyogrio.errors.FeatureError,
+    pyogrio.errors.FieldError,
+    pyogrio.errors.GeometryError,
+)
 USUAL = {
     "name": ("name", "id", "filename", "file", "title"),
     "captured_at": ("captured_at", "datetime", "date", "timestamp", "time", "acquired"),
@@ -70,9 +78,9 @@ def read(source: Path, options: Options) -> Iterator[Batch]:
                 number += part.num_rows
                 batch.done = min(1.0, number / total) if total > 0 else None
                 yield batch
-    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, pyogrio.errors.FieldError) as error:
+    except _GDAL_ERRORS as error:
         raise CatalogError(f"{source} cannot be read: {error}") from error
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowException, OSError) as error:
         raise CatalogError(f"{source} stops being readable: {error}. What came before is catalogued") from error
 
 

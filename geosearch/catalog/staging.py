@@ -15,7 +15,7 @@ import pyarrow.csv
 import shapely
 from psycopg import sql
 
-from geosearch.catalog.batch import Batch, Reject
+from geosearch.catalog.batch import Batch, Reject, shortened
 from geosearch.catalog.crossing import Geometries
 from geosearch.geometry import PHOTO_REACH_M
 
@@ -149,7 +149,8 @@ def write_rejects(conn: psycopg.Connection, archive_id: int, source: str, reject
     command = "copy geosearch.reject (archive_id, stage, source, line, name, reason, payload) from stdin"
     with conn.cursor() as cursor, cursor.copy(command) as copy:
         for one in rejects:
-            copy.write_row((archive_id, "catalog", source, one.line, one.name, one.reason, one.payload))
+            texts = (None if text is None else shortened(text) for text in (one.name, one.reason, one.payload))
+            copy.write_row((archive_id, "catalog", source, one.line, *texts))
 
 
 def _copy(conn: psycopg.Connection, payload: bytes) -> None:

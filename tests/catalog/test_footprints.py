@@ -7,7 +7,7 @@ import psycopg
 import pytest
 import shapely
 from catalog_helpers import areas, distances
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from shapely.geometry import MultiPolygon, Polygon
 
@@ -84,6 +84,7 @@ def test_random_boxes_hold_the_points_that_they_hold(postgis: psycopg.Connection
     assert areas(postgis, shapes) == pytest.approx(np.array(exact), rel=1e-3)
 
 
+@settings(deadline=None)
 @given(west=st.floats(-360, 0), width=st.floats(0.01, 360), south=st.floats(-90, 89.9), height=st.floats(0.01, 180))
 def test_pieces_are_small_dense_and_within_the_world(west: float, width: float, south: float, height: float) -> None:
     north = min(90.0, south + height)
@@ -183,6 +184,7 @@ def test_a_polygon_off_the_earth_is_refused(ring: list) -> None:
         polygon(Polygon(ring))
 
 
+@settings(deadline=None)
 @given(lon=st.floats(-180, 180), lat=st.floats(-80, 80), size=st.floats(0.1, 8), seed=st.integers(0, 1000))
 def test_any_small_outline_keeps_its_flat_area_and_becomes_valid(
     lon: float, lat: float, size: float, seed: int

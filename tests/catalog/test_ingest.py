@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -174,6 +175,28 @@ def test_properties_with_a_nul_escape_are_refused_alone(conn: psycopg.Connection
     path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
     assert counted(add(conn, path, "a")) == (2, 0, 0, 1, 0)
     assert list_rejects(conn)[0].name == "b"
+
+
+def test_broken_text_of_any_source_costs_one_row(conn: psycopg.Connection, write_tif: Write, tmp_path: Path) -> None:
+    write_tif("rasters/good.tif")
+    bad = os.fsencode(tmp_path / "rasters") + b"/b\xffd.tif"
+    Path(os.fsdecode(bad)).write_bytes((tmp_path / "rasters" / "good.tif").read_bytes())
+    Path(os.fsdecode(bad) + ".tif").write_bytes(b"")  # rejected by the reader, with its name
+    assert counted(add(conn, tmp_path / "rasters", "r")) == (1, 0, 0, 2, 0)
+    items = tmp_path / "items.json"
+    items.write_text(
+        """{"type": "FeatureCollection", "features": [
+        {"type": "Feature", "stac_version": "1.0.0", "id": "nul\\u0000", "geometry": null, "bbox": [0, 0, 1, 1]},
+        {"type": "Feature", "stac_version": "1.0.0", "id": "half", "geometry": null, "bbox": [0, 0, 1, 1],
+         "properties": {"note": "\\ud800"}},
+        {"type": "Feature", "stac_version": "1.0.0", "id": "href", "geometry": null, "bbox": [0, 0, 1, 1],
+         "assets": {"visual": {"href": "a\\u0000b.png"}}},
+        {"type": "Feature", "stac_version": "1.0.0", "id": "nan", "geometry": null, "bbox": [0, 0, 1, 1],
+         "properties": {"eo:cloud_cover": NaN, "deep": [Infinity]}}]}"""
+    )
+    assert counted(add(conn, items, "s")) == (1, 0, 0, 3, 0)
+    row = conn.execute("select name, properties from geosearch.image where name = 'nan'").fetchone()
+    assert row == ("nan", {"eo:cloud_cover": None, "deep": [None]})
 
 
 def test_names_that_cannot_be(conn: psycopg.Connection, write_csv: Write) -> None:

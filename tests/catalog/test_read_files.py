@@ -314,5 +314,14 @@ def test_vector_files_that_are_none(tmp_path: Path, content: str) -> None:
         read_all(read_vector, path)
 
 
+def test_a_geojson_cut_off_in_the_middle(tmp_path: Path) -> None:
+    features = [feature(f"n{i}", SQUARE) for i in range(20_000)]
+    whole = json.dumps({"type": "FeatureCollection", "features": features})
+    path = tmp_path / "a.geojson"
+    path.write_text(whole[: len(whole) // 2])
+    with pytest.raises(CatalogError, match=r"a\.geojson"):
+        read_all(read_vector, path)
+
+
 def test_naive_dates_are_utc() -> None:
     assert read_vector._moment("2020-01-02", []) == datetime(2020, 1, 2, tzinfo=UTC)

@@ -1,0 +1,92 @@
+"""The tutorial and the how-to of searching, run line by line on a small demo: documents cannot go stale unseen."""
+
+import contextlib
+import io
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from geosearch.demo.run import run
+from geosearch.errors import GeosearchError
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+NOT_HERE = ("make demo", "geosearch db stop")  # the first installs software, the second stops others' server
+
+
+def blocks(path, language):
+    found = re.findall(rf"^```{language}\n(.*?)^```$", path.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    assert found, f"{path} has no {language} block"
+    return found
+
+
+@pytest.fixture
+def demo(database_url, tmp_path, monkeypatch):
+    """A small demo with the model that the documents name, and a folder to write in."""
+    monkeypatch.setenv("GEOSEARCH_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("GEOSEARCH_DATABASE_URL", database_url)
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    try:
+        made = run(tmp_path / "page.html", tiles=60, photographs=8, url=database_url)
+    except GeosearchError as error:
+        if "weights" in str(error):
+            pytest.skip(f"mini-clip has no weights here: {error}")
+        raise
+    work = tmp_path / "work"
+    work.mkdir()
+    shutil.copy(next((tmp_path / "home" / "demo").glob("photographs-*/simulated-0001.jpg")), work / "photograph.jpg")
+    monkeypatch.chdir(work)
+    return made
+
+
+def shell(line):
+    return subprocess.run(["/bin/sh", "-c", line], capture_output=True, text=True, timeout=300, check=False)
+
+
+def check_shell(path, replaced=()):
+    for block in blocks(path, "sh"):
+        for line in block.splitlines():
+            if line in NOT_HERE:
+                continue
+            if line.startswith("ogr2ogr") and not shutil.which("ogr2ogr"):
+                continue
+            if line.startswith("geosearch db psql") and not shutil.which("psql"):
+                continue
+            for old, new in replaced:
+                line = line.replace(old, new)
+            done = shell(line)
+            assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
+            assert done.stdout or "ogr2ogr" in line, line
+
+
+def check_python(path):
+    for block in blocks(path, "python"):
+        with contextlib.redirect_stdout(io.StringIO()):
+            exec(compile(block, str(path), "exec"), {})
+
+
+@pytest.mark.slow
+def test_what_the_documents_say_runs(demo, conn):
+    how_to, tutorial = DOCS / "how-to" / "search.md", DOCS / "tutorial.md"
+    check_python(how_to)
+    # The tile that the document names is one of four thousand; the small demo has others.
+    check_shell(how_to, [("N46.0E008.1", demo.asked[0].anywhere.results[0].name)])
+
+    for block in blocks(tutorial, "sql"):
+        assert conn.execute(block).fetchall(), block
+    conn.rollback()
+    check_python(tutorial)
+    check_shell(tutorial)
+    assert {path.name for path in Path.cwd().iterdir()} >= {"rainforest.html", "photograph.html"}
+    # The tutorial ends with the commands that remove the demo.
+    assert conn.execute("select count(*) from geosearch.image").fetchone() == (0,)
+
+
+def test_documents_link_to_documents_that_exist():
+    for path in (DOCS / "tutorial.md", DOCS / "how-to" / "search.md"):
+        for target in re.findall(r"\]\(([^)#:]+)", path.read_text("utf-8")):
+            assert (path.parent / target).is_file(), f"{path} links to {target}"

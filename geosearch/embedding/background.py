@@ -1,4 +1,4 @@
-"""The thread that writes: batches come through a short queue, each is committed by itself."""
+"""The thread that writes: batches come through a short queue, and what waits there is committed together."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections import Counter, deque
 from types import TracebackType
 from typing import NamedTuple, Self
 
+import numpy as np
 import psycopg
 
 from geosearch.database.spaces import Space
@@ -16,6 +17,7 @@ from geosearch.embedding.write import Rejected, VectorWriter
 from geosearch.encoders.base import Vectors
 
 _ATTEMPTS = 5
+_AHEAD = 16  # batches that may wait
 
 
 class Batch(NamedTuple):
@@ -41,7 +43,8 @@ class BackgroundWriter:
         self.embedded = self.rejected = self.gone = 0
         self.seconds = 0.0
         self.committed: deque[Counter[int]] = deque()
-        self._queue: queue.Queue[Batch | None] = queue.Queue(maxsize=4)
+        self._queue: queue.Queue[Batch | None] = queue.Queue(maxsize=_AHEAD)
+        self._ended = False
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._work, name="write", daemon=True)
 
@@ -63,7 +66,7 @@ class BackgroundWriter:
             self._raise()
 
     def put(self, batch: Batch) -> None:
-        """Hand a batch over; waits while four are waiting."""
+        """Hand a batch over; waits while too many wait already."""
         self._raise()
         self._queue.put(batch)
 
@@ -77,16 +80,28 @@ class BackgroundWriter:
             raise self._error
 
     def _work(self) -> None:
-        while (batch := self._queue.get()) is not None:
+        while batches := self._waiting():
             start = time.perf_counter()
             try:
                 if self._error is None:  # after an error the queue is only emptied, so that nobody waits for it
-                    self._write(batch)
+                    self._write(_together(batches))
             except BaseException as error:
                 self._error = error
             finally:
                 self.seconds += time.perf_counter() - start
-                self._queue.task_done()
+                for _ in batches:
+                    self._queue.task_done()
+
+    def _waiting(self) -> list[Batch]:
+        """Return all batches that wait, at least one; none at the end. A fast encoder makes larger transactions."""
+        batches: list[Batch] = []
+        while not self._ended and (not batches or not self._queue.empty()):
+            batch = self._queue.get()
+            if batch is None:
+                self._ended = True
+            else:
+                batches.append(batch)
+        return batches
 
     def _write(self, batch: Batch) -> None:
         for attempt in range(_ATTEMPTS):
@@ -105,3 +120,15 @@ class BackgroundWriter:
         self.gone += gone
         self.rejected += len(batch.rejected)
         self.committed.append(batch.pages)
+
+
+def _together(batches: list[Batch]) -> Batch:
+    if len(batches) == 1:
+        return batches[0]
+    return Batch(
+        [i for batch in batches for i in batch.ids],
+        np.concatenate([batch.vectors for batch in batches]),
+        [h for batch in batches for h in batch.hashes],
+        [r for batch in batches for r in batch.rejected],
+        sum((batch.pages for batch in batches), Counter()),
+    )

@@ -75,9 +75,10 @@ def embed(
     default. archive: only its images. encoder: instead of loading the space's model. recheck: read every file again and
     embed those that have changed since, also where the catalogue does not know. progress: called with (done, of).
 
-    Every batch is committed by itself: a run that was killed is continued by the next. A file that is gone or damaged
-    becomes a reject of stage 'embed', is tried again by the next run, and is cleared when that succeeds. Several runs
-    may work at once. Raises UnknownNameError, InputError (a space without a model), ModelError, WeightsError.
+    What is encoded is committed at once, in whole batches: a run that was killed is continued by the next. A file that
+    is gone or damaged becomes a reject of stage 'embed', is tried again by the next run, and is cleared when that
+    succeeds. Several runs may work at once. Raises UnknownNameError, InputError (a space without a model), ModelError,
+    WeightsError.
     """
     url = address(database)
     with connect(url, autocommit=True) as reader, connect(url, autocommit=True) as writing:

@@ -16,6 +16,36 @@ _COPY_HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _COPY_END = b"\xff\xff"
 
 
+# Images are looked up one by one, through their key and in its order: a temporary table has no statistics, and a plan
+# made without them reads the whole catalogue for every batch. The lock keeps an image from being removed meanwhile.
+_INSERT = """
+    with there as (
+        select i.id, i.content_sha256 as catalogued, t.content_sha256, t.embedding
+        from (select * from {incoming} order by image_id) t
+        cross join lateral (select id, content_sha256 from geosearch.image where id = t.image_id for key share) i
+    ), written as (
+        insert into {table} as s (image_id, content_sha256, embedding)
+        select id, coalesce(content_sha256, catalogued), embedding from there
+        on conflict (image_id) do update
+            set content_sha256 = excluded.content_sha256, embedding = excluded.embedding, embedded_at = now()
+            where s.embedding is distinct from excluded.embedding
+               or s.content_sha256 is distinct from excluded.content_sha256
+        returning xmax = 0 as added
+    )
+    select (select count(*) from there),
+           (select count(*) from written where added),
+           (select count(*) from written where not added),
+           (select array_agg(id) from there where content_sha256 <> catalogued),
+           exists (select from geosearch.reject where stage = 'embed' and payload = %(payload)s and line is null)
+"""
+_FORGET = """
+    delete from geosearch.reject r using {incoming} t
+    cross join lateral (select archive_id, name from geosearch.image where id = t.image_id offset 0) i
+    where r.stage = 'embed' and r.payload = %(payload)s and r.line is null
+      and r.archive_id = i.archive_id and r.name = i.name
+"""
+
+
 class Rejected(NamedTuple):
     """Something that got no vector: the file or row it came from, its name, and why."""
 
@@ -75,23 +105,8 @@ class VectorWriter:
         with conn.transaction():
             conn.execute("set local client_min_messages = warning")
             conn.execute(make.format(incoming=sql.Identifier(f"incoming_{space.name}"), table=space.table))
-        self._insert = sql.SQL(
-            """
-            with written as (
-                insert into {table} as s (image_id, content_sha256, embedding)
-                select i.id, coalesce(t.content_sha256, i.content_sha256), t.embedding
-                from {incoming} t join geosearch.image i on i.id = t.image_id
-                order by i.id
-                for key share of i
-                on conflict (image_id) do update
-                    set content_sha256 = excluded.content_sha256, embedding = excluded.embedding, embedded_at = now()
-                    where s.embedding is distinct from excluded.embedding
-                       or s.content_sha256 is distinct from excluded.content_sha256
-                returning xmax = 0 as added
-            )
-            select count(*) filter (where added), count(*) filter (where not added) from written
-            """
-        ).format(**self._names)
+        self._insert = sql.SQL(_INSERT).format(**self._names)
+        self._forget = sql.SQL(_FORGET).format(**self._names)
 
     def write(self, ids: Sequence[int], vectors: NDArray[np.floating], hashes: Sequence[bytes] | None) -> Written:
         """Write vectors (n, d) of unit length and clear the images' rejects, in the caller's transaction.
@@ -104,30 +119,21 @@ class VectorWriter:
             statement = sql.SQL("copy {incoming} (image_id, content_sha256, embedding) from stdin (format binary)")
             with cursor.copy(statement.format(**self._names)) as copy:
                 copy.write(copy_rows(ids, vectors, hashes))
-            added, updated = cursor.execute(self._insert).fetchone() or (0, 0)
-            there = cursor.execute(
-                sql.SQL("select count(*) from {incoming} t join geosearch.image i on i.id = t.image_id").format(
-                    **self._names
-                )
-            ).fetchone()
-            assert there is not None
-            if hashes is not None:
+            row = cursor.execute(self._insert, {"payload": payload(self.space)}).fetchone()
+            assert row is not None
+            there, added, updated, changed, has_rejects = row
+            if changed:
                 # The file was changed since it was catalogued: the catalogue follows what was really read.
                 cursor.execute(
                     sql.SQL(
                         "update geosearch.image i set content_sha256 = t.content_sha256, updated_at = now()"
-                        " from {incoming} t where i.id = t.image_id and i.content_sha256 <> t.content_sha256"
-                    ).format(**self._names)
+                        " from {incoming} t where i.id = t.image_id and i.id = any(%s)"
+                    ).format(**self._names),
+                    [changed],
                 )
-            cursor.execute(
-                sql.SQL(
-                    "delete from geosearch.reject r using {incoming} t, geosearch.image i"
-                    " where i.id = t.image_id and r.stage = 'embed' and r.archive_id = i.archive_id and r.name = i.name"
-                    " and r.payload = %s and r.line is null"
-                ).format(**self._names),
-                [payload(self.space)],
-            )
-        return Written(added, updated, there[0] - added - updated, len(ids) - there[0])
+            if has_rejects:
+                cursor.execute(self._forget, {"payload": payload(self.space)})
+        return Written(added, updated, there - added - updated, len(ids) - there)
 
     def reject(self, rejected: Iterable[Rejected]) -> None:
         """Keep rejects, each in place of an earlier one of the same image and space; in the caller's transaction."""

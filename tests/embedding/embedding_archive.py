@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import psycopg
 import pytest
+import torch
 from PIL import Image
 from tiny_model import write_model
 
@@ -19,8 +21,11 @@ from geosearch.encoders import registry
 
 
 @pytest.fixture(scope="session")
-def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return write_model(tmp_path_factory.mktemp("model") / "tiny")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)  # a network this small is faster on one core
+    yield write_model(tmp_path_factory.mktemp("model") / "tiny")
+    torch.set_num_threads(before)
 
 
 def picture(seed: int, size: tuple[int, int] = (40, 48)) -> Image.Image:

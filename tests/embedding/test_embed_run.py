@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import uuid
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -279,12 +280,14 @@ def test_a_space_without_a_model_says_what_to_do(archive: Archive) -> None:
 def test_the_ingest_role_may_embed(archive: Archive, superuser_url: str) -> None:
     archive.save("one", 1)
     catalogue(archive.conn, archive.id, "none", "none.png")
-    name = "gstest_ingest"
-    with connect(superuser_url, autocommit=True) as admin:
-        if not admin.execute("select from pg_roles where rolname = %s", [name]).fetchone():
-            admin.execute(f"create role {name} login password 'x' in role geosearch_ingest")
+    name = f"gsembed_{uuid.uuid4().hex[:12]}"  # roles belong to the whole server
     parts = urlsplit(superuser_url)
     url = urlunsplit(parts._replace(netloc=f"{name}:x@{parts.netloc.rpartition('@')[2]}"))
-    assert outcome(embed(url, "tiny")) == (1, 0, 1, 0)
-    Image.new("RGB", (9, 9), "red").save(archive.folder / "none.png")
-    assert outcome(embed(url, "tiny")) == (1, 1, 0, 0)
+    with connect(superuser_url, autocommit=True) as admin:
+        admin.execute(f"create role {name} login password 'x' in role geosearch_ingest")
+        try:
+            assert outcome(embed(url, "tiny")) == (1, 0, 1, 0)
+            Image.new("RGB", (9, 9), "red").save(archive.folder / "none.png")
+            assert outcome(embed(url, "tiny")) == (1, 1, 0, 0)
+        finally:
+            admin.execute(f"drop role {name}")

@@ -16,7 +16,7 @@ from geosearch.catalog.batch import Batch
 from geosearch.catalog.options import Options
 from geosearch.catalog.problems import flag, refuse
 from geosearch.catalog.readers import choose
-from geosearch.catalog.staging import prepare, to_csv, write, write_rejects
+from geosearch.catalog.staging import prepare, to_copy, write, write_rejects
 from geosearch.database.archives import ensure_archive
 from geosearch.errors import CatalogError, InputError
 from geosearch.geometry import PHOTO_REACH_M
@@ -74,7 +74,7 @@ def add(
     def ready() -> Iterator[tuple[Batch, bytes]]:
         for batch in found.read(source, chosen):
             kept = flag(refuse(batch, seen))
-            yield kept, to_csv(kept, reach)
+            yield kept, to_copy(kept, reach)
 
     # The next batch is read and packed while the database writes this one.
     with ahead(ready()) as batches:

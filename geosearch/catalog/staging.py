@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -11,12 +10,12 @@ import numpy as np
 import psycopg
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
 import shapely
 from psycopg import sql
 
 from geosearch.catalog.batch import Batch, Reject, shortened
 from geosearch.catalog.crossing import Geometries
+from geosearch.errors import DatabaseError
 from geosearch.geometry import PHOTO_REACH_M
 
 # Everything but the hash stays text here: a value that its column refuses must fail in the upsert, where it can be
@@ -27,7 +26,7 @@ create temporary table if not exists geosearch_stage (
     content_sha256 text, problems text, source_sha256 bytea
 ) on commit delete rows
 """
-_COPY = "copy pg_temp.geosearch_stage from stdin with (format csv)"
+_COPY = "copy pg_temp.geosearch_stage from stdin"
 
 # The lateral lookup goes through the unique index whatever the planner thinks of a table without statistics.
 # Rows whose hash is the same are not touched at all: no lock, no write.
@@ -98,40 +97,34 @@ def prepare(conn: psycopg.Connection) -> None:
     conn.execute(_STAGE)
 
 
-def to_csv(batch: Batch, reach_m: float = PHOTO_REACH_M) -> bytes:
-    """Return the batch as CSV for the staging table, each row with a SHA-256 over all that will be stored of it."""
-    n = len(batch)
+def to_copy(batch: Batch, reach_m: float = PHOTO_REACH_M) -> bytes:
+    """Return the batch in COPY's text format, each row with a SHA-256 over all that will be stored of it."""
     has_nadir = ~np.isnan(batch.nadir).any(axis=1)
-    nadir: Geometries = np.full(n, None, dtype=object)
+    nadir: Geometries = np.full(len(batch), None, dtype=object)
     nadir[has_nadir] = shapely.points(batch.nadir[has_nadir][:, ::-1])
     has_footprint = np.array([shape is not None for shape in batch.footprint], bool)
     # The reach belongs to a place that is a nadir; a footprint shows its ground itself.
     reach = np.where(has_footprint | ~has_nadir, 0.0, reach_m)
     columns = [
-        pa.array(batch.name, pa.string()),
-        pa.array(batch.uri, pa.string()),
+        _escaped(pa.array(batch.name, pa.string())),
+        _escaped(pa.array(batch.uri, pa.string())),
         pa.array(batch.captured_at, pa.string()),
         pa.array(_hex(nadir), pa.string()),
         pa.array(_hex(batch.footprint), pa.string()),
         pc.cast(pa.array(reach), pa.string()),
-        pa.array(batch.properties, pa.string()),
+        _escaped(pa.array(batch.properties, pa.string())),
         pa.array([None if value is None else value.hex() for value in batch.content_sha256], pa.string()),
-        pa.array([_array(values) for values in batch.problems], pa.string()),
+        _escaped(pa.array([_array(values) for values in batch.problems], pa.string())),
     ]
-    # Null and empty differ, and no value can run into the next.
-    told = [pc.fill_null(pc.binary_join_element_wise("=", column, ""), "") for column in columns]
-    rows = pc.binary_join_element_wise(*told, "\x1f").to_pylist()
-    digests = pa.array(["\\x" + hashlib.sha256(row.encode()).hexdigest() for row in rows], pa.string())
-    table = pa.table([pa.array(np.arange(n, dtype=np.int32)), *columns, digests], names=[f"c{i}" for i in range(11)])
-    out = io.BytesIO()
-    options = pyarrow.csv.WriteOptions(include_header=False, quoting_style="all_valid")
-    pyarrow.csv.write_csv(table, out, options)
-    return out.getvalue()
+    # Escaped, a row is unambiguous: no value can run into the next, and null is not empty.
+    rows = pc.binary_join_element_wise(*(pc.fill_null(column, r"\N") for column in columns), "\t").to_pylist()
+    lines = (f"{i}\t{row}\t\\\\x{hashlib.sha256(row.encode()).hexdigest()}\n" for i, row in enumerate(rows))
+    return "".join(lines).encode()
 
 
 def write(conn: psycopg.Connection, archive_id: int, batch: Batch, payload: bytes) -> Written:
     """Write a batch within the open transaction; a row that the database refuses costs itself alone."""
-    _copy(conn, payload)
+    _copy(conn, payload, len(batch))
     refused: list[Reject] = []
     try:
         with conn.transaction():
@@ -153,9 +146,12 @@ def write_rejects(conn: psycopg.Connection, archive_id: int, source: str, reject
             copy.write_row((archive_id, "catalog", source, one.line, *texts))
 
 
-def _copy(conn: psycopg.Connection, payload: bytes) -> None:
-    with conn.cursor() as cursor, cursor.copy(_COPY) as copy:
-        copy.write(payload)
+def _copy(conn: psycopg.Connection, payload: bytes, rows: int) -> None:
+    with conn.cursor() as cursor:
+        with cursor.copy(_COPY) as copy:
+            copy.write(payload)
+        if cursor.rowcount != rows:
+            raise DatabaseError(f"of {rows} rows the database took {cursor.rowcount}; this batch was not written")
 
 
 def _upsert(conn: psycopg.Connection, archive_id: int) -> tuple[int, int]:
@@ -185,6 +181,13 @@ def _find_refused(conn: psycopg.Connection, archive_id: int, batch: Batch) -> li
 def _hex(shapes: Geometries) -> Sequence[str | None]:
     """Return WKB in hexadecimal, None for None. Without an SRID: a geography's is 4326, and setting one copies."""
     return list(shapely.to_wkb(shapes, hex=True, byte_order=1, output_dimension=2))
+
+
+def _escaped(text: pa.Array) -> pa.Array:
+    """Escape what has a meaning in COPY's text format."""
+    for plain, written in (("\\", r"\\"), ("\t", r"\t"), ("\n", r"\n"), ("\r", r"\r")):
+        text = pc.replace_substring(text, plain, written)
+    return text
 
 
 def _array(values: Sequence[str]) -> str | None:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psycopg
 import shapely
+
+from geosearch.catalog.batch import Reject
+from geosearch.catalog.ingest import Counts
+from geosearch.catalog.options import Options
 
 CORNERS = [f"{corner}_{axis}" for corner in ("LL", "UL", "UR", "LR") for axis in ("LAT", "LON")]
 FACTS = ["MISSION", "ROLL", "FRAME", "YYYYMMDD", "NADIR_LAT", "NADIR_LON", "SQ_KM_AREA", "ORIENTATION", "URL"]
@@ -51,3 +57,23 @@ def distances(
         [ewkb(shapes), [float(x) for x in lon], [float(y) for y in lat]],
     )
     return np.array([row[0] for row in rows])
+
+
+def read_all(module: Any, path: Path, **options: Any) -> tuple[dict[str, Any], dict[str | None, Reject]]:
+    """Rows by name: footprint, nadir, and so on; rejects by name."""
+    rows, rejects = {}, {}
+    for batch in module.read(path, Options(**options)):
+        for i, name in enumerate(batch.name):
+            rows[name] = {
+                "footprint": batch.footprint[i], "nadir": tuple(batch.nadir[i]), "uri": batch.uri[i],
+                "at": batch.captured_at[i], "properties": json.loads(batch.properties[i]),
+                "content": batch.content_sha256[i], "problems": batch.problems[i], "line": batch.line[i],
+            }  # fmt: skip
+        rejects |= {reject.name: reject for reject in batch.rejects}
+    return rows, rejects
+
+
+def counted(counts: Counts) -> tuple[int, ...]:
+    """Added, updated, unchanged, rejected, flagged; the first four are all the rows."""
+    assert counts.rows == counts.added + counts.updated + counts.unchanged + counts.rejected
+    return counts.added, counts.updated, counts.unchanged, counts.rejected, counts.flagged

@@ -84,7 +84,9 @@ fi
 
 export DEBIAN_FRONTEND=noninteractive NEEDRESTART_MODE=l
 work=$(mktemp -d)
-trap 'rm -rf "$work" "${dropin:-$work}"' EXIT INT TERM
+trap 'rm -rf "$work" "${dropin:-$work}"' EXIT
+trap 'exit 1' INT TERM
+unset MAKEFLAGS MFLAGS MAKELEVEL # those of our own Makefile are not meant for pgvector's
 apt() { apt-get -q -y -o Dpkg::Options::=--force-confold -o Dpkg::Use-Pty=0 "$@"; }
 install() { # the lists may be missing or old: then, and only then, they are read anew
     apt install --no-install-recommends "$@" >"$work/log" 2>&1 && return
@@ -116,12 +118,11 @@ install_vector() { # pgvector: a package, or Debian's own source package of the 
             -o Dir::State::Lists="$work/lists" -o Dir::Cache="$work/cache" "$@"
     }
     (
-        cd "$work/source"
-        apt_next update && apt_next source --only-source pgvector
-        cd pgvector-*/
-        # Portable code (no -march=native): the files may be copied to another machine, as an image is.
-        make with_llvm=no OPTFLAGS="" PG_CONFIG="/usr/lib/postgresql/$major/bin/pg_config" -j"$(nproc)"
-        make install with_llvm=no PG_CONFIG="/usr/lib/postgresql/$major/bin/pg_config"
+        # OPTFLAGS: portable code (no -march=native), as the files may be copied to another machine with an image.
+        config=/usr/lib/postgresql/$major/bin/pg_config
+        cd "$work/source" && apt_next update && apt_next source --only-source pgvector && cd pgvector-*/ &&
+            make with_llvm=no OPTFLAGS="" PG_CONFIG="$config" -j"$(nproc)" &&
+            make install with_llvm=no PG_CONFIG="$config"
     ) >"$work/log" 2>&1 || {
         tail -n 20 "$work/log" >&2
         say "pgvector could not be built; see above."

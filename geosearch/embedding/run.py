@@ -29,6 +29,7 @@ from geosearch.settings import settings
 Progress = Callable[[int, int], None]
 
 REJECTS_A_BATCH = 1000
+BROKEN = 8  # so many pictures without a vector, and none with: it is not the pictures
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ class _Run:
         self.ready: list[tuple[Missing, int, Loaded]] = []
         self.rejected: list[tuple[Missing, int, str]] = []
         self.open_pages: Counter[int] = Counter()
-        self.found = self.unchanged = self.total = 0
+        self.found = self.unchanged = self.same = self.total = 0
         self.seconds = dict.fromkeys(("total", "find", "decode", "encode", "write", "wait"), 0.0)
 
     def go(self) -> EmbedCounts:
@@ -138,9 +139,11 @@ class _Run:
     def _feed(self, pool: ThreadPoolExecutor) -> None:
         pages = self.missing.pages(before_waiting=self._finish)
         while True:
-            start = time.perf_counter()
+            start, other = time.perf_counter(), self.seconds["encode"] + self.seconds["wait"]
             page = next(pages, None)
-            self.seconds["find"] += time.perf_counter() - start
+            # Less what was finished on the way, before waiting for a page of another run.
+            other = self.seconds["encode"] + self.seconds["wait"] - other
+            self.seconds["find"] += time.perf_counter() - start - other
             if page is None:
                 break
             self.unchanged += page.unchanged
@@ -183,7 +186,7 @@ class _Run:
         self.seconds["wait"] += time.perf_counter() - start
         self.seconds["decode"] += loaded.seconds
         if loaded.reason is None and loaded.prepared is None:
-            self.unchanged, self.found = self.unchanged + 1, self.found - 1
+            self.same += 1
             self.open_pages[page] -= 1
         elif loaded.reason is not None:
             self.rejected.append((image, page, loaded.reason))
@@ -236,19 +239,20 @@ class _Run:
             self.missing.release(number)
             del self.open_pages[number]
         if self.progress:
-            self.progress(self.writer.done, max(self.total, self.writer.done))
+            done = self.writer.done + self.same
+            self.progress(done, max(self.total, done))
 
     def _account(self) -> EmbedCounts:
         writer = self.writer
         self.seconds["write"] = writer.seconds
-        if self.found != writer.embedded + writer.rejected + writer.gone:  # a defect here, never the user's
-            raise AssertionError(
-                f"{self.found} images in, {writer.embedded} + {writer.rejected} + {writer.gone} out of the run"
-            )
+        if self.found != writer.done + self.same:  # a defect here, never the user's
+            raise AssertionError(f"{self.found} images in, {writer.done} + {self.same} out of the run")
         total = self.seconds["total"] or 1.0
         shares = {name: self.seconds[name] / total for name in ("decode", "encode", "write", "wait", "find")}
         shares["decode"] /= self.threads
-        return EmbedCounts(writer.embedded, self.unchanged, writer.rejected, writer.gone, self.seconds, shares)
+        return EmbedCounts(
+            writer.embedded, self.unchanged + self.same, writer.rejected, writer.gone, self.seconds, shares
+        )
 
 
 def _encode_each(encoder: Encoder, prepared: Sequence[Any]) -> tuple[Vectors, dict[int, str]]:
@@ -257,10 +261,10 @@ def _encode_each(encoder: Encoder, prepared: Sequence[Any]) -> tuple[Vectors, di
         return np.empty((0, encoder.info.dimension), np.float32), {}
     try:
         return encoder.encode_prepared(prepared), {}
-    except ModelError:
+    except ModelError as error:
         if len(prepared) == 1:
-            raise
-    # One picture may bring a network to infinity; a model that fails on all of them is broken.
+            return np.empty((0, encoder.info.dimension), np.float32), {0: str(error)}
+    # One picture may bring a network to infinity; a model that fails on many at once is broken.
     vectors, failed = [], {}
     for i, one in enumerate(prepared):
         try:
@@ -268,9 +272,9 @@ def _encode_each(encoder: Encoder, prepared: Sequence[Any]) -> tuple[Vectors, di
         except ModelError as error:
             failed[i] = str(error)
             last = error
-    if not vectors:
+    if not vectors and len(failed) >= BROKEN:
         raise last
-    return np.stack(vectors), failed
+    return np.reshape(vectors, (-1, encoder.info.dimension)).astype(np.float32), failed
 
 
 def _check(encoder: Encoder, space: Space) -> None:

@@ -2,40 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from geosearch.encoders import pictures, tokenizer, weights
-from geosearch.encoders.base import ModelInfo, Vectors, check_readable, unit
-from geosearch.encoders.names import NORMS, Spec, unknown
-from geosearch.errors import GeosearchError, InputError, ModelError, WeightsError
+from geosearch.encoders.base import Vectors, check_readable, unit
+from geosearch.encoders.openclip_plan import Plan
+from geosearch.errors import GeosearchError, InputError, ModelError
 from geosearch.item import Item
 
 if TYPE_CHECKING:
     import torch
-
-CONFIG = "open_clip_config.json"
-PREPROCESS = ("size", "mean", "std", "interpolation", "resize_mode", "fill_color")
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is to be built: all of it known before a weight is read."""
-
-    spec: Spec
-    path: Path
-    config: dict[str, Any]
-    preprocess: dict[str, Any]
-    quick_gelu: bool
-    info: ModelInfo
+    from PIL.Image import Image
 
 
 class Prepared(NamedTuple):
@@ -43,57 +26,6 @@ class Prepared(NamedTuple):
 
     kind: str
     tensor: torch.Tensor
-
-
-def plan(spec: Spec) -> Plan:
-    """Find a model's weights and state its identity, without building it.
-
-    Raises WeightsError, ModelError, UnknownNameError.
-    """
-    if spec.folder is not None:
-        config, tag = _folder_config(spec), None
-        stated = config.get("preprocess_cfg") or {}
-        if not stated.get("mean") or not stated.get("std"):
-            raise ModelError(
-                f"{spec.name}: preprocess_cfg in {spec.folder / CONFIG} must state mean and std; "
-                "without them OpenAI's would be taken silently"
-            )
-    else:
-        config, tag = _known_config(spec)
-        stated = dict(tag or {}) if spec.family == "open_clip" else _openai_norm()
-        stated.update(spec.options)
-    path = weights.find(spec, tag)
-    model_cfg = config["model_cfg"]
-    size = (stated.get("size") if spec.folder else None) or model_cfg["vision_cfg"].get("image_size", 224)
-    size = [size, size] if isinstance(size, int) else list(size)
-    preprocess = {
-        "size": size,
-        "mean": [float(x) for x in stated["mean"]],
-        "std": [float(x) for x in stated["std"]],
-        "interpolation": stated.get("interpolation") or "bicubic",
-        "resize_mode": stated.get("resize_mode") or "shortest",
-        "fill_color": int(stated.get("fill_color") or 0),
-    }
-    # The tag knows how it was trained; open_clip would only warn that the architecture's name says otherwise.
-    quick_gelu = bool(stated.get("quick_gelu") or model_cfg.get("quick_gelu"))
-    digest = weights.sha256(path)
-    info = ModelInfo(
-        name=spec.name,
-        family=spec.family,
-        revision=spec.tag or (weights.REMOTECLIP_HUB if spec.family == "remoteclip" and not spec.file else digest[:12]),
-        weights_sha256=digest,
-        dimension=int(model_cfg["embed_dim"]),
-        metric="cosine",
-        reads=frozenset({"image", "text"}),
-        preprocessing={
-            **preprocess,
-            "quick_gelu": quick_gelu,
-            "pictures": pictures.RULES,
-            "architecture": spec.architecture or _digest(json.dumps(model_cfg, sort_keys=True).encode()),
-            **_tokenizer_identity(spec, config),
-        },
-    )
-    return Plan(spec, path, config, preprocess, quick_gelu, info)
 
 
 class OpenClipEncoder:
@@ -126,6 +58,8 @@ class OpenClipEncoder:
         image = item.image
         assert image is not None
         picture = pictures.open_image(image) if isinstance(image, str | Path) else pictures.to_rgb(image)
+        if self.plan.preprocess["resize_mode"] == "shortest":
+            picture = _without_far_ends(picture)
         pixels = np.array(self._resize(picture), np.uint8)
         return Prepared("image", torch.from_numpy(pixels).permute(2, 0, 1).contiguous())
 
@@ -205,6 +139,19 @@ def _build(built: Plan) -> Any:
     return model.eval().requires_grad_(False)
 
 
+def _without_far_ends(picture: Image) -> Image:
+    """Return the middle of a picture that is over 100 times as long as wide; the square cut from it later lies there.
+
+    Resized whole, its short side would grow to the network's size and its long side to gigabytes.
+    """
+    width, height = picture.size
+    longest = 100 * min(width, height)
+    if max(width, height) <= longest:
+        return picture
+    left, top = max(0, (width - longest) // 2), max(0, (height - longest) // 2)
+    return picture.crop((left, top, left + min(width, longest), top + min(height, longest)))
+
+
 def _geometry(preprocess: dict[str, Any]) -> list[Any]:
     """Return open_clip's own steps before pixels become numbers: resizing and cropping of RGB pictures."""
     from open_clip.transform import PreprocessCfg, image_transform_v2
@@ -230,60 +177,3 @@ def _load_tokenizer(built: Plan) -> Any:
         return open_clip.get_tokenizer(f"local-dir:{spec.folder}" if spec.folder else spec.architecture)
     except Exception as error:  # of transformers or a hub
         raise weights.explain(spec, error) from error
-
-
-def _folder_config(spec: Spec) -> dict[str, Any]:
-    assert spec.folder is not None
-    path = spec.folder / CONFIG
-    try:
-        config = json.loads(path.read_text("utf-8"))
-        model_cfg = config["model_cfg"]
-        if not all(key in model_cfg for key in ("embed_dim", "vision_cfg", "text_cfg")):
-            raise KeyError("embed_dim, vision_cfg or text_cfg")
-    except FileNotFoundError as error:
-        remedy = "" if spec.family == "open_clip" else " Reinstall geosearch, or train it: `geosearch train clip`."
-        raise WeightsError(f"{spec.name}: there is no {path}.{remedy}") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{path}: is no open_clip configuration (wrong or missing: {error})") from error
-    return dict(config)
-
-
-def _known_config(spec: Spec) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """Return ({"model_cfg": …}, the tag's entry) of an architecture of open_clip."""
-    weights.offline()
-    import difflib
-
-    import open_clip
-
-    architectures = open_clip.list_models()
-    if spec.architecture not in architectures:
-        close = difflib.get_close_matches(str(spec.architecture), architectures, 3)
-        raise unknown(spec.name, [f"open_clip:{a}/…" for a in close])
-    config = {"model_cfg": open_clip.get_model_config(spec.architecture)}
-    if spec.tag is None:
-        return config, None
-    tags = open_clip.list_pretrained_tags_by_model(spec.architecture)
-    tag = open_clip.get_pretrained_cfg(spec.architecture, spec.tag)
-    if not tag:
-        close = difflib.get_close_matches(spec.tag, tags, 5, 0.0)
-        raise unknown(spec.name, [f"open_clip:{spec.architecture}/{t}" for t in close])
-    return config, tag
-
-
-def _openai_norm() -> dict[str, Any]:
-    # RemoteCLIP was trained from OpenAI's weights with their normalisation.
-    mean, std = NORMS["openai"]
-    return {"mean": mean, "std": std}
-
-
-def _tokenizer_identity(spec: Spec, config: dict[str, Any]) -> dict[str, str]:
-    if not spec.folder or tokenizer.KEY not in config:
-        return {}
-    merges = spec.folder / Path(str(config[tokenizer.KEY].get("merges", ""))).name
-    if not merges.is_file():
-        raise ModelError(f"{spec.folder}: the tokenizer's file {merges.name!r} is not in the folder; copy it there")
-    return {"tokenizer": _digest(merges.read_bytes())}
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()[:16]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from dataclasses import dataclass
 from typing import Any
@@ -9,9 +10,10 @@ from typing import Any
 from geosearch.encoders import openclip, weights
 from geosearch.encoders.base import Encoder, ModelInfo
 from geosearch.encoders.names import MINI_CLIP, REMOTECLIP, Spec, parse
+from geosearch.encoders.openclip_plan import plan
 from geosearch.errors import ModelError, WeightsError
 
-_loaded: dict[tuple[str, str, str], Encoder] = {}
+_loaded: dict[tuple[str, str, str, str], Encoder] = {}
 _lock = threading.Lock()
 
 
@@ -49,7 +51,7 @@ def describe(name: str) -> ModelInfo:
 
     Raises UnknownNameError with the names that exist, WeightsError with the way to get the weights.
     """
-    return openclip.plan(parse(name)).info
+    return plan(parse(name)).info
 
 
 def load(
@@ -67,10 +69,11 @@ def load(
     """
     where = pick_device(device)
     with _lock:  # one build at a time: two threads that ask for a model share it
-        built = openclip.plan(parse(name))
+        built = plan(parse(name))
         if not built.info.same_as(weights_sha256, preprocessing):
             raise ModelError(_differs(built.info, weights_sha256))
-        key = (built.info.name, built.info.weights_sha256, where)
+        # The weights and the configuration of a folder may change while a process lives.
+        key = (built.info.name, built.info.weights_sha256, json.dumps(built.info.preprocessing), where)
         if key not in _loaded:
             _loaded[key] = openclip.OpenClipEncoder(built, where)
         return _loaded[key]
@@ -107,7 +110,7 @@ def _entry(spec: Spec, tag: dict[str, Any] | None) -> ModelEntry:
         available = False
     if spec.folder is not None:
         try:
-            dimension = int(openclip.plan(spec).info.dimension)
+            dimension = int(plan(spec).info.dimension)
         except (ModelError, WeightsError):
             dimension, available = None, False
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 import uuid
 from dataclasses import replace
 from pathlib import Path
@@ -237,6 +238,21 @@ def test_one_picture_that_breaks_the_network_is_rejected(archive: Archive) -> No
 
     assert outcome(embed(archive.url, "tiny", encoder=Breaks(inner))) == (3, 0, 1, 0)
     assert archive.rejects() == {"p2": "gave a non-finite vector"}
+    assert outcome(embed(archive.url, "tiny", encoder=Breaks(inner))) == (0, 3, 1, 0)  # also when it is alone
+
+
+def test_a_model_that_fails_on_everything_ends_the_run(archive: Archive) -> None:
+    for i in range(8):
+        archive.save(f"p{i}", i)
+    encoder = Slow(registry.load(archive.model, "cpu"))
+
+    def fail() -> None:
+        raise ModelError("are its weights whole?")
+
+    encoder.before = fail
+    with pytest.raises(ModelError, match="weights whole"):
+        embed(archive.url, "tiny", encoder=encoder)
+    assert not archive.rejects()
 
 
 def test_an_error_of_the_database_ends_the_run_with_its_message(archive: Archive) -> None:
@@ -290,4 +306,7 @@ def test_the_ingest_role_may_embed(archive: Archive, superuser_url: str) -> None
             Image.new("RGB", (9, 9), "red").save(archive.folder / "none.png")
             assert outcome(embed(url, "tiny")) == (1, 1, 0, 0)
         finally:
+            # Its temporary tables go with its sessions, which end a moment after their connections.
+            while admin.execute("select from pg_stat_activity where usename = %s", [name]).fetchone():
+                time.sleep(0.05)
             admin.execute(f"drop role {name}")

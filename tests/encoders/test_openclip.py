@@ -94,6 +94,19 @@ def test_real_photographs_as_open_clip_makes_them(model: str, encoder: Encoder, 
     np.testing.assert_allclose(ours, directly(folder_of(model), pictures), atol=2e-6)
 
 
+def test_a_strip_does_not_fill_the_memory(encoder: Encoder, model: str) -> None:
+    """A picture of 1 × 400 000 pixels, resized whole, would be 32 × 12 800 000."""
+    strip = Image.fromarray(np.full((1, 400_000, 3), 90, np.uint8))
+    grey = Image.fromarray(np.full((32, 32, 3), 90, np.uint8))
+    ours = encoder.encode([Item(image=strip), Item(image=strip.transpose(Image.Transpose.ROTATE_90)), Item(image=grey)])
+    np.testing.assert_allclose(ours[0], ours[2], atol=2e-6)
+    np.testing.assert_allclose(ours[1], ours[2], atol=2e-6)
+    # What is cut off beforehand is what the square in the middle leaves out anyway.
+    long = smooth(4, (4, 900))
+    ours = encoder.encode([Item(image=long)])
+    np.testing.assert_allclose(ours, directly(folder_of(model), [long]), atol=0.02)
+
+
 @pytest.mark.parametrize("resize_mode", ["shortest", "longest", "squash"])
 @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
 def test_every_way_of_resizing(tmp_path: Path, resize_mode: str, interpolation: str) -> None:

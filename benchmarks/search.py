@@ -5,7 +5,9 @@
 The database must be migrated; the archive `benchmark` and the space `benchmark` are made there and removed again.
 Nadirs lie as the space station flies (51.6°); every other image has a footprint of about 100 km. By hand means:
 `st_dwithin(coalesce(footprint, nadir), …) order by embedding <#> query limit 10`, with PostgreSQL's own settings
-and with parallel workers switched off. Every answer is compared.
+and with parallel workers switched off. Every answer is compared; two
+images whose cosines differ by less than the rounding of half precision may change places. The last two columns are processor time of the
+backend (Linux only), which says more than the clock on a machine that does other things as well.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from __future__ import annotations
 import argparse
 import struct
 import time
+from pathlib import Path
 
 import numpy as np
 import psycopg
@@ -89,8 +92,11 @@ def main() -> None:
         try:
             fill(conn, options.rows, options.dimension, rng)
             print(conn.execute("select version()").fetchone()[0].split(" on ")[0])
-            print("| radius km | images | by hand | by hand, no workers | geosearch.search | same answers |")
-            print("|---|---|---|---|---|---|")
+            print("milliseconds, median / 95th percentile; processor time: mean")
+            print(
+                "| radius km | images | by hand | no workers | search | same answers | no workers, cpu | search, cpu |"
+            )
+            print("|---|---|---|---|---|---|---|---|")
             for radius in RADII_KM:
                 row(conn, radius, options.queries, np.random.default_rng(radius))
         finally:
@@ -100,9 +106,18 @@ def main() -> None:
             conn.commit()
 
 
+def busy_ms(conn: psycopg.Connection) -> float:
+    """Processor time of the connection's backend so far, or NaN where this cannot be seen."""
+    try:
+        return int(Path(f"/proc/{conn.info.backend_pid}/schedstat").read_text(encoding="ascii").split()[0]) / 1e6
+    except OSError:
+        return float("nan")
+
+
 def row(conn: psycopg.Connection, radius_km: float, queries: int, rng: np.random.Generator) -> None:
     """Time the three ways in turn, so that whatever else the machine does meets all alike."""
     times: dict[str, list[float]] = {"hand": [], "alone": [], "search": []}
+    busy = dict.fromkeys(times, 0.0)
     same, counts = 0, []
     for _ in range(queries):
         source = conn.execute(
@@ -114,9 +129,10 @@ def row(conn: psycopg.Connection, radius_km: float, queries: int, rng: np.random
         answers = {}
         for way, statement, workers in (("hand", BY_HAND, 2), ("alone", BY_HAND, 0), ("search", SEARCH, 2)):
             conn.execute(f"set max_parallel_workers_per_gather = {workers}")
-            started = time.perf_counter()
+            started, busy_before = time.perf_counter(), busy_ms(conn)
             answers[way] = conn.execute(statement, arguments).fetchall()
             times[way].append((time.perf_counter() - started) * 1000)
+            busy[way] += (busy_ms(conn) - busy_before) / queries
         same += set(answers["hand"]) == set(answers["alone"]) == set(answers["search"])
         counts.append(
             conn.execute(
@@ -125,7 +141,8 @@ def row(conn: psycopg.Connection, radius_km: float, queries: int, rng: np.random
             ).fetchone()[0]
         )
     cells = [f"{np.median(t):.1f} / {np.percentile(t, 95):.1f}" for t in times.values()]
-    print(f"| {radius_km} | {int(np.median(counts))} | {' | '.join(cells)} | {same} of {queries} |", flush=True)
+    cells += [f"{same} of {queries}", f"{busy['alone']:.2f}", f"{busy['search']:.2f}"]
+    print(f"| {radius_km} | {int(np.median(counts))} | {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":

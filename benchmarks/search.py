@@ -5,9 +5,9 @@
 The database must be migrated; the archive `benchmark` and the space `benchmark` are made there and removed again.
 Nadirs lie as the space station flies (51.6°); every other image has a footprint of about 100 km. By hand means:
 `st_dwithin(coalesce(footprint, nadir), …) order by embedding <#> query limit 10`, with PostgreSQL's own settings
-and with parallel workers switched off. Every answer is compared; two
-images whose cosines differ by less than the rounding of half precision may change places. The last two columns are processor time of the
-backend (Linux only), which says more than the clock on a machine that does other things as well.
+and with parallel workers switched off. Every answer is compared; two images whose cosines differ by less than the
+rounding of half precision may change places. The last two columns are processor time of the backend (Linux only),
+which says more than the clock on a machine that does other things as well.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ DIMENSION = 512
 PIXELS = 64
 
 
-def fill(conn: psycopg.Connection[Any], url: str, archive: str, folder: Path, names: Sequence[str]) -> None:
+def fill(conn: psycopg.Connection[Any], url: str | None, archive: str, folder: Path, names: Sequence[str]) -> None:
     """Fill the space with the histograms of an archive's images, unless it is; names: files of the folder, and images.
 
     The histograms are kept beside the pictures and imported as anyone's vectors are. A name is that of an image, with

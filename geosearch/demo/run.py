@@ -14,7 +14,7 @@ import psycopg
 
 from geosearch.catalog.ingest import add
 from geosearch.database.archives import list_archives, remove_archive
-from geosearch.database.connection import connect, database_url
+from geosearch.database.connection import connect
 from geosearch.database.spaces import create_space, drop_space
 from geosearch.demo import archive, colours, measure, photos, truth
 from geosearch.embedding.identity import record_model
@@ -81,17 +81,17 @@ def run(
     """
     steps = _Steps(tell or (lambda title, done, of: None))
     folder = settings().home / "demo"
-    url = url or database_url()
-    with steps("tiles cut from Blue Marble") as progress:
-        plan = archive.plan_tiles(tiles)
-        tile_folder = folder / f"tiles-{tiles}-v{VERSION}"
-        index = archive.write_tiles(tile_folder, plan, progress)
-    with steps("photographs simulated") as progress:
-        planned = photos.plan_photos(photographs, plan, seed)
-        photo_folder = folder / f"photographs-{photographs}-of-{tiles}-seed-{seed}-v{VERSION}"
-        photos.write_photos(photo_folder, planned, seed, progress)
-
-    with connect(url, autocommit=True) as conn:
+    with steps("database opened"):  # first: what cannot be reached should not be found out after minutes of work
+        opened = connect(url, autocommit=True)
+    with opened as conn:
+        with steps("tiles cut from Blue Marble") as progress:
+            plan = archive.plan_tiles(tiles)
+            tile_folder = folder / f"tiles-{tiles}-v{VERSION}"
+            index = archive.write_tiles(tile_folder, plan, progress)
+        with steps("photographs simulated") as progress:
+            planned = photos.plan_photos(photographs, plan, seed)
+            photo_folder = folder / f"photographs-{photographs}-of-{tiles}-seed-{seed}-v{VERSION}"
+            photos.write_photos(photo_folder, planned, seed, progress)
         with steps("images catalogued") as progress:
             _catalogue(conn, TILES, index, "vector", len(plan), archive.FACTS, progress)
             _catalogue(conn, PHOTOS, photo_folder, "photo", len(planned), photos.FACTS, progress)

@@ -36,7 +36,8 @@ SEARCHES = [
     "select rank, image_id, name, similarity, distance_m, st_asewkt(geom)"
     " from geosearch.search('toy', '[3,2,1]', 'POINT(7 46)', 3e6)",
     # Not the estimate: a dump has no statistics.
-    "select strategy, candidates, requested, returned, exhausted from geosearch.search_plan('toy', '[3,2,1]', 'POINT(7 46)', 3e6)",
+    "select strategy, candidates, requested, returned, exhausted"
+    " from geosearch.search_plan('toy', '[3,2,1]', 'POINT(7 46)', 3e6)",
     "select * from geosearch.image_map order by id",
     "select a.name, i.name, i.nadir, i.footprint, i.problems, i.properties, i.content_sha256, i.added_at"
     " from geosearch.image i join geosearch.archive a on a.id = i.archive_id order by i.id",

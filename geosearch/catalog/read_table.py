@@ -102,10 +102,9 @@ def _batch(table: CsvRows, block: Block, columns: dict[str, str], finder: FileFi
     if "west" in columns:
         sides = np.column_stack([column(side) for side in _BOX])
         given = ~np.isnan(sides).all(axis=1)
-        for side, (axis, what) in enumerate(zip((1, 0, 1, 0), _BOX, strict=True)):
-            if axis == 1:
-                sides[:, side], beyond = longitudes(sides[:, side], options, what)
-                wrong = beyond | wrong
+        for side in (0, 2):  # checked, not turned: 0 … 360 is the whole circle and must not become 0 … 0
+            _, beyond = longitudes(sides[:, side], options, _BOX[side])
+            wrong = beyond | wrong
         made, refused = boxes(*sides[given].T)
         footprint[given] = made
         wrong = {int(np.flatnonzero(given)[i]): reason for i, reason in refused.items()} | wrong

@@ -109,6 +109,14 @@ def test_boxes_in_a_table_become_footprints(write_csv: Write) -> None:
     assert {r.name: r.line for r in rejects} == {"flat": 4, "high": 5}
 
 
+def test_boxes_counted_to_360(write_csv: Write) -> None:
+    rows = [["all", 0, 0, 360, 1], ["over", 350, 0, 10, 1], ["west", 190, 0, 200, 1], ["minus", -10, 0, 10, 1]]
+    batch, rejects = read_all(read_table, write_csv(["id", "west", "south", "east", "north"], rows), longitudes="360")
+    assert [shape.area for shape in batch.footprint] == pytest.approx([360, 20, 10])
+    assert batch.footprint[2].bounds == (-170, 0, -160, 1)
+    assert [r.reason for r in rejects] == ["west -10 is outside 0 … 360"]
+
+
 def test_files_are_found_by_name_and_missing_ones_flagged(write_csv: Write, tmp_path: Path) -> None:
     (tmp_path / "pictures" / "deep").mkdir(parents=True)
     (tmp_path / "pictures" / "deep" / "A.JPG").write_bytes(b"picture")

@@ -17,7 +17,7 @@ from geosearch.catalog.batch import Batch, Record, Reject, collect, shortened
 from geosearch.catalog.files import MISSING_FILE, FileFinder, walk
 from geosearch.catalog.footprints import Footprint, box, polygon
 from geosearch.catalog.options import Options
-from geosearch.catalog.problems import NO_AREA, SELF_CROSSING
+from geosearch.catalog.problems import SELF_CROSSING
 from geosearch.catalog.table_rows import UNREADABLE_DATE
 from geosearch.errors import CatalogError, InputError
 
@@ -103,15 +103,10 @@ def _record(item: Item, path: Path, finder: FileFinder, options: Options) -> Rec
         href = _href(item, options.asset)
     except InputError as error:
         return Reject(str(error), name=name, payload=str(path))
-    uri, content, missing = finder.find(href, path.parent, name)
-    problems = (
-        (SELF_CROSSING if shape.self_crossing else None),
-        (NO_AREA if shape.geometry is None and nadir is None else None),
-        (UNREADABLE_DATE if bad_date else None),
-        (MISSING_FILE if missing else None),
-    )
     if shape.geometry is None and nadir is None:
         return Reject("the item's geometry has no area", name=name, payload=str(path))
+    uri, content, missing = finder.find(href, path.parent, name)
+    doubts = ((SELF_CROSSING, shape.self_crossing), (UNREADABLE_DATE, bad_date), (MISSING_FILE, missing))
     if item.get("collection"):
         properties = {"collection": item["collection"], **properties}
     return Record(
@@ -122,7 +117,7 @@ def _record(item: Item, path: Path, finder: FileFinder, options: Options) -> Rec
         footprint=shape.geometry,
         properties=properties,
         content_sha256=content,
-        problems=tuple(p for p in problems if p),
+        problems=tuple(what for what, so in doubts if so),
     )
 
 

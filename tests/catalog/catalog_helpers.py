@@ -40,9 +40,14 @@ def ewkb(shapes: Sequence[Any]) -> list[str]:
 
 
 def areas(conn: psycopg.Connection, shapes: Sequence[Any]) -> np.ndarray:
-    """Areas in m² on PostGIS's sphere."""
+    """Areas in m² on the authalic sphere (EPSG:4047, 6 371 007 m).
+
+    Not `st_area(…, false)`: PostGIS 3.5 answers that with areas of the spheroid's bands, up to 0.6 % away.
+    """
     rows = conn.execute(
-        "select st_area(g::geography, false) from unnest(%s::text[]) with ordinality u(g, n) order by n", [ewkb(shapes)]
+        "select st_area(st_setsrid(g::geometry, 4047)::geography)"
+        " from unnest(%s::text[]) with ordinality u(g, n) order by n",
+        [ewkb(shapes)],
     )
     return np.array([row[0] for row in rows])
 

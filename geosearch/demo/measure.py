@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,10 +66,17 @@ def ask(
             for by in (space, colours)
             for near in (None, nadir)
         ]
-        asked.append(Asked(name, nadir, truth[name], held_out[name], found[0], found[1], (found[2], found[3])))
+        anywhere, nearby, *by_colour = (_light(ranking) for ranking in found)
+        asked.append(Asked(name, nadir, truth[name], held_out[name], anywhere, nearby, (by_colour[0], by_colour[1])))
         if progress:
             progress(done, len(nadirs))
     return asked
+
+
+def _light(ranking: Ranking, shapes: int = 10) -> Ranking:
+    """Return a ranking with the footprints of its first results only: a thousand rankings would fill the memory."""
+    rest = [replace(result, shape=None) for result in ranking.results[shapes:]]
+    return replace(ranking, results=[*ranking.results[:shapes], *rest])
 
 
 def table(asked: list[Asked]) -> list[Line]:

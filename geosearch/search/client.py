@@ -36,7 +36,7 @@ _ARGUMENTS = sql.SQL("""
 """)
 
 _SEARCH = sql.SQL("""
-    select s.rank, s.image_id, s.name, a.name, s.similarity, s.distance_m, i.uri, st_asgeojson(s.geom, 6)
+    select s.rank, s.image_id, s.name, a.name, s.similarity, s.distance_m, i.uri, a.root, st_asgeojson(s.geom, 6)
     from geosearch.search({}) s
     join geosearch.image i on i.id = s.image_id
     join geosearch.archive a on a.id = i.archive_id
@@ -262,12 +262,13 @@ def _result(
     similarity: float,
     distance_m: float | None,
     uri: str | None,
+    root: str | None,
     geojson: str | None,
 ) -> Result:
     shape = json.loads(geojson) if geojson else None
     # Not st_centroid: on geography it errs by a tenth of a degree where a footprint has several pieces (PostGIS 3.3).
     lat, lon = (middle(shape) if shape else None) or (None, None)
-    return Result(rank, image_id, name, archive, similarity, distance_m, lat, lon, uri, shape)
+    return Result(rank, image_id, name, archive, similarity, distance_m, lat, lon, uri, shape, root)
 
 
 def _numbers(value: Any) -> ArrayLike:

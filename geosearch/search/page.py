@@ -89,7 +89,7 @@ def answers(results: Sequence[Result], hits: frozenset[int] | None = None) -> st
 
 def answer(result: Result, hit: bool = False, brief: bool = False) -> str:
     """Return one result as a figure: picture, rank, name, similarity, distance, and the place unless brief."""
-    uri = thumbnail(result.uri, THUMBNAIL_SIDE)
+    uri = thumbnail(result.uri, THUMBNAIL_SIDE, result.root)
     name = escape(result.name)
     inside = (
         f'<img src="{uri}" alt="{name}" loading="lazy">'

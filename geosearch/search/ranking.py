@@ -31,7 +31,8 @@ class Result:
     """One answer. similarity is a cosine; distance_m is from `near` to the image's place, None without `near`.
 
     lat and lon are the middle of the footprint, or the nadir where there is no footprint.
-    shape is the footprint (or the nadir) as a GeoJSON geometry; it is what the map draws and is not in the JSON.
+    shape is the footprint (or the nadir) as a GeoJSON geometry, root the archive's folder, in which a relative uri is
+    meant: pages draw with them, and they are not in the JSON.
     """
 
     rank: int
@@ -44,11 +45,12 @@ class Result:
     lon: float | None
     uri: str | None
     shape: dict[str, Any] | None = field(default=None, repr=False, compare=False)
+    root: str | None = field(default=None, repr=False, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the keys that `geosearch search --json` prints."""
         facts = asdict(self)
-        del facts["shape"]
+        del facts["shape"], facts["root"]
         return facts
 
 

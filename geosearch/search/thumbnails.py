@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from PIL import Image
 
 from geosearch.errors import InputError
 
 
-def thumbnail(source: str | Path | Image.Image | None, side: int = 220) -> str | None:
+def thumbnail(source: str | Path | Image.Image | None, side: int = 220, root: str | None = None) -> str | None:
     """Return a JPEG data URI of at most side × side pixels; None where there is nothing to read here.
 
-    A remote URI is never fetched: a page is made without the network.
+    source: a picture, a path, or an image's uri. root: the folder in which a relative uri is meant. What is remote is
+    never fetched: a page is made without the network.
     """
     if source is None:
         return None
     if isinstance(source, Image.Image):
         picture = source.convert("RGB")
     else:
-        path = local_path(str(source))
+        path = source if isinstance(source, Path) else local_path(source, root)
         if path is None:
             return None
         from geosearch.encoders.pictures import open_image
@@ -37,13 +40,27 @@ def thumbnail(source: str | Path | Image.Image | None, side: int = 220) -> str |
     return "data:image/jpeg;base64," + base64.b64encode(data.getvalue()).decode("ascii")
 
 
-def local_path(uri: str) -> Path | None:
-    """Return the path of a file that lies on this machine; None for an address elsewhere or a file that is gone."""
-    from urllib.parse import unquote, urlsplit
+def local_path(uri: str, root: str | None = None) -> Path | None:
+    """Return the path of a file that lies on this machine; None for an address elsewhere or a file that is gone.
 
+    root: the archive's folder, in which a relative path is meant; without one it means nothing.
+    """
     if uri.startswith("file://"):
         uri = unquote(urlsplit(uri).path)
-    elif "://" in uri:
+    elif "://" in uri or "\0" in uri:
         return None
     path = Path(uri)
+    if not path.is_absolute():
+        folder = local_folder(root)
+        if folder is None or os.path.normpath(uri).startswith(".."):
+            return None
+        path = folder / uri
     return path if path.is_file() else None
+
+
+def local_folder(root: str | None) -> Path | None:
+    """Return an archive's root as a folder of this machine, None where it is none."""
+    if not root or ("://" in root and not root.startswith("file://")):
+        return None
+    folder = Path(unquote(urlsplit(root).path) if root.startswith("file://") else root)
+    return folder if folder.is_absolute() else None

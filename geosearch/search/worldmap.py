@@ -6,7 +6,7 @@ import base64
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from html import escape
 from importlib.resources import files
 from itertools import pairwise
@@ -173,7 +173,7 @@ def _land() -> NDArray[np.uint8]:
         return np.asarray(picture.convert("L"))
 
 
-@cache
+@lru_cache(maxsize=64)
 def _land_uri(projection: Projection) -> str:
     land = _land()
     # Drawn at twice the size and reduced: coasts without stairs.

@@ -2,6 +2,7 @@
 
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -79,15 +80,24 @@ def test_a_page_without_answers_says_so():
     assert "No image" in page
 
 
-def test_thumbnails_are_small_and_of_local_files_only(tmp_path):
+def test_thumbnails_are_small_and_of_local_files_only(tmp_path, monkeypatch):
     path = tmp_path / "large picture.png"
     Image.new("RGB", (900, 600), (10, 200, 30)).save(path)
     assert 200 < len(thumbnail(str(path))) < 4000
     assert thumbnail(path.as_uri()) == thumbnail(str(path))
     assert local_path("https://example.org/a.jpg") is None
+    # A relative path is meant in its archive's folder, and only there.
+    assert local_path("large picture.png") is None
+    assert local_path("large picture.png", str(tmp_path)) == path
+    assert local_path("large picture.png", tmp_path.as_uri()) == path
+    assert local_path("../" + tmp_path.name + "/large picture.png", str(tmp_path)) is None
+    assert local_path("large picture.png", "https://example.org") is None
     assert thumbnail("https://example.org/a.jpg") is None
     assert thumbnail(str(tmp_path / "gone.png")) is None
     assert thumbnail(None) is None
+    # A question's own path is one of the user's, and may be relative.
+    monkeypatch.chdir(tmp_path)
+    assert thumbnail(Path("large picture.png")) == thumbnail(str(path))
     (tmp_path / "broken.png").write_bytes(b"no picture")
     assert thumbnail(str(tmp_path / "broken.png")) is None
 

@@ -20,6 +20,8 @@ from database_urls import replace_in_url
 from geosearch_cli.main import app
 from typer.testing import CliRunner
 
+from geosearch.settings import settings
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -140,6 +142,7 @@ def test_init_script_makes_a_database_that_migrates(
         assert done.returncode == 0, done.stderr
         url = replace_in_url(server, database=name, user="geosearch", password="it's secret")
         monkeypatch.setenv("GEOSEARCH_DATABASE_URL", url)
+        settings.cache_clear()
         result = CliRunner().invoke(app, ["db", "migrate", "--json"])
         assert result.exit_code == 0, result.output
         assert json.loads(result.stdout)["done"]

@@ -42,7 +42,7 @@ def crosses_itself(shape: Any, jumps: bool) -> bool:
         else:  # it does not close in the plane because it runs round a pole: look from there
             away = (90 - ring[:, 1] if ring[:, 1].mean() > 0 else 90 + ring[:, 1])[:, None]
             flat = away * np.column_stack([np.cos(lon), np.sin(lon)])
-            flat[-1] = flat[0]
+        flat[-1] = flat[0]  # else rounding leaves a gap, and closing it makes an edge that crosses its neighbour
         if not shapely.is_simple(shapely.linearrings(flat)):
             return True
     return False

@@ -159,6 +159,19 @@ def test_a_wide_rectangle_is_literal_when_told_so() -> None:
     assert polygon(ring).geometry.area == pytest.approx(1200)
 
 
+@pytest.mark.parametrize(
+    "ring",
+    [
+        [(-176.56850078123693, -34.58), (169.72369311480566, -49.07), (-178.71977509524697, -53.29)],
+        [(-179.80600660866787, -57.7), (179.62408108673048, -38.6), (179.2778087800396, -45.2)],
+    ],
+)
+def test_a_triangle_across_180_does_not_cross_itself(ring: list) -> None:
+    """Unrolled, its ends differ by rounding."""
+    for turned in (ring, ring[1:] + ring[:1], ring[::-1]):
+        assert not polygon(Polygon(turned)).self_crossing
+
+
 def test_self_crossing_is_told_and_mended() -> None:
     made = polygon(Polygon([(0, 0), (2, 2), (2, 0), (0, 2)]))
     assert made.self_crossing

@@ -91,6 +91,18 @@ class Image(Base):
         # NaN is greater than every number in PostgreSQL, so the second comparison refuses it as well.
         CheckConstraint("reach_m >= 0 and reach_m < 'infinity'::double precision", name="reach_m"),
         CheckConstraint("jsonb_typeof(properties) = 'object'", name="properties"),
+        # PostGIS lets NaN in (and makes it of infinity), and measures distance 0 from there to everywhere.
+        CheckConstraint(
+            "nadir is null or (st_x(nadir::geometry) between -180 and 180"
+            " and st_y(nadir::geometry) between -90 and 90) is true",
+            name="nadir",
+        ),
+        # An area is NaN where any vertex is, also one of a hole.
+        CheckConstraint(
+            "footprint is null or not st_isempty(footprint::geometry)"
+            " and st_area(footprint::geometry) < 'infinity'::double precision",
+            name="footprint",
+        ),
         Index("image_place_idx", PLACE, postgresql_using="gist"),
         # A search takes images with a reach apart: their circle is wider than that of the others.
         Index("image_far_idx", PLACE, postgresql_using="gist", postgresql_where=text("reach_m > 0")),

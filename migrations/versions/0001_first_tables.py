@@ -69,6 +69,16 @@ def upgrade() -> None:
         sa.CheckConstraint("name <> ''", name=op.f("image_name_check")),
         sa.CheckConstraint("reach_m >= 0 and reach_m < 'infinity'::double precision", name=op.f("image_reach_m_check")),
         sa.CheckConstraint("jsonb_typeof(properties) = 'object'", name=op.f("image_properties_check")),
+        sa.CheckConstraint(
+            "nadir is null or (st_x(nadir::geometry) between -180 and 180"
+            " and st_y(nadir::geometry) between -90 and 90) is true",
+            name=op.f("image_nadir_check"),
+        ),
+        sa.CheckConstraint(
+            "footprint is null or not st_isempty(footprint::geometry)"
+            " and st_area(footprint::geometry) < 'infinity'::double precision",
+            name=op.f("image_footprint_check"),
+        ),
         schema="geosearch",
     )
     far = sa.text("reach_m > 0")

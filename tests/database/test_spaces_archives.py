@@ -147,6 +147,32 @@ def test_a_reach_is_a_number_of_metres(conn, reach):
         )
 
 
+@pytest.mark.parametrize(
+    ("nadir", "footprint"),
+    [
+        ("st_makepoint('NaN', 'NaN')", "null"),
+        ("st_makepoint('Infinity', 3)", "null"),
+        ("st_makepoint(3, 'NaN')", "null"),
+        ("st_geomfromtext('POINT EMPTY')", "null"),
+        ("null", "st_multi(st_makepolygon(st_makeline(array[{a}, st_makepoint('NaN', 1), {b}, {a}])))"),
+        ("null", "st_multi(st_makepolygon(st_makeline(array[{a}, st_makepoint(1, '-Infinity'), {b}, {a}])))"),
+        ("null", "st_geomfromtext('MULTIPOLYGON EMPTY')"),
+    ],
+)
+def test_a_place_has_coordinates_that_are_numbers(conn, nadir, footprint):
+    """PostGIS takes all of these, and measures distance 0 from some of them to everywhere."""
+    archive = archives.ensure_archive(conn, "a")
+    footprint = footprint.format(a="st_makepoint(0, 0)", b="st_makepoint(1, 0)")
+    insert = (
+        "insert into geosearch.image (archive_id, name, reach_m, nadir, footprint)"
+        f" values (%s, 'x', 0, ({nadir})::geography, ({footprint})::geography)"
+    )
+    with pytest.raises(psycopg.errors.CheckViolation), conn.transaction():
+        conn.execute(insert, [archive])
+    # Corners and the borders of the Earth are places.
+    conn.execute(insert.replace(nadir, "st_makepoint(-180, 90)").replace(footprint, "null"), [archive])
+
+
 def test_a_migration_can_change_the_table_of_every_space(conn, database_url):
     from geosearch_migrations.spaces import upgrade_spaces
 

@@ -91,7 +91,7 @@ def test_without_near_every_image_is_a_candidate_also_one_without_a_place(world)
     ).fetchall()
     assert {row[0] for row in rows} == set(world.ids.tolist())
     assert {row[1] for row in rows} == {None}
-    assert sum(row[2] for row in rows) == 2
+    assert sum(row[2] for row in rows) == 3
 
 
 def test_an_archive_narrows_a_search_with_and_without_a_place(world):

@@ -65,13 +65,11 @@ def drop(
     """Remove a space with all its vectors. Images and other spaces stay."""
     from geosearch.database.connection import connect
     from geosearch.database.spaces import drop_space, get_space
-    from geosearch.embedding.write import forget_rejects
 
     with connect() as conn:
         space = get_space(conn, name)
         if not dry_run:
             if not yes:
                 typer.confirm(f"Remove space {name} and its {space.count} vectors?", abort=True, err=True)
-            forget_rejects(conn, space)
             drop_space(conn, name)
     emit({"space": name, "vectors": space.count, "dropped": not dry_run}, json)

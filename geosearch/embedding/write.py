@@ -170,13 +170,11 @@ class VectorWriter:
 
 
 def payload(space: Space) -> str:
-    """Return what a reject of the embedding stage carries: the space, since one file may fail in one space only."""
+    """Return what a reject of the embedding stage carries: the space, since one file may fail in one space only.
+
+    `geosearch.drop_space` removes the rejects with this very text.
+    """
     return f'{{"space": "{space.name}"}}'
-
-
-def forget_rejects(conn: psycopg.Connection, space: Space) -> None:
-    """Remove the rejects of a space, when it is dropped."""
-    conn.execute("delete from geosearch.reject where stage = 'embed' and payload = %s", [payload(space)])
 
 
 def _text(value: str | None) -> str | None:

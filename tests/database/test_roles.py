@@ -185,6 +185,23 @@ def test_an_admin_makes_and_drops_spaces_which_belong_to_the_owner_of_the_schema
             admin.execute("drop table geosearch.image")
 
 
+def test_a_function_of_the_same_name_in_an_open_schema_is_not_run_with_the_owners_rights(filled, superuser_url, login):
+    """PostgreSQL 14 and older let everyone create in public; databases upgraded from there still do."""
+    with psycopg.connect(superuser_url, autocommit=True) as superuser:
+        superuser.execute("grant create on schema public to public")
+    with psycopg.connect(login, autocommit=True) as attacker:
+        for arguments in ("text, text", "text, text, int", "text, text, text"):
+            attacker.execute(
+                f"create function public.format({arguments}) returns text language plpgsql as"
+                " $$ begin raise 'run as %', current_user; end $$"
+            )
+    with connect(filled) as owner:
+        owner.execute("select geosearch.create_space('mine', 3)")
+        owner.execute("select geosearch.drop_space('mine')")
+    with psycopg.connect(superuser_url) as superuser:
+        superuser.execute(sql.SQL("drop owned by {}").format(sql.Identifier(user(login))))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

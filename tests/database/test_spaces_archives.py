@@ -35,7 +35,13 @@ def test_a_space_is_made_listed_and_dropped(conn):
     one = image(conn, archives.ensure_archive(conn, "a"))
     conn.execute(sql.SQL("insert into {} (image_id, embedding) values (%s, '[1,2,3,4]')").format(made.table), [one])
     assert [(s.name, s.count) for s in spaces.list_spaces(conn)] == [("another", 0), ("toy", 1)]
+    from geosearch.embedding.write import Rejected, VectorWriter
+
+    archive = archives.get_archive_id(conn, "a")
+    for name in ("toy", "another"):
+        VectorWriter(conn, spaces.get_space(conn, name)).reject([Rejected(archive, "x", "broken")])
     assert spaces.drop_space(conn, "toy") == 1
+    assert conn.execute("select payload from geosearch.reject").fetchall() == [('{"space": "another"}',)]
     assert [s.name for s in spaces.list_spaces(conn)] == ["another"]
     assert conn.execute("select to_regclass('geosearch.space_toy')").fetchone() == (None,)
 

@@ -216,11 +216,18 @@ begin
     end if;
     execute 'explain (format json) select from geosearch.image' into plan;
     images := plan -> 0 -> 'Plan' -> 'Plan Rows';
-    -- The planner takes st_dwithin for a handful of rows, but judges a bare box test well.
+    -- The planner takes st_dwithin for a handful of rows, but judges a bare box test well. As in the search itself,
+    -- images with a reach have a box of their own.
     execute 'explain (format json) select from geosearch.image i where true'
-        || case when near is not null then ' and coalesce(i.footprint, i.nadir) && _st_expand($1, least($2, 3e7))' else '' end
-        || case when archive is not null then ' and i.archive_id = $3' else '' end
-        into plan using near, radius_m, s.archive_id;
+        || case when near is null then '' else
+               ' and coalesce(i.footprint, i.nadir) && _st_expand($1, least($2, 3e7))'
+               || case when s.far_m is null then '' else ' and i.reach_m = 0' end end
+        || case when archive is not null then ' and i.archive_id = $4' else '' end
+        || case when near is null or s.far_m is null then '' else
+               ' union all select from geosearch.image i where i.reach_m > 0'
+               ' and coalesce(i.footprint, i.nadir) && _st_expand($1, least($2 + $3, 3e7))'
+               || case when archive is not null then ' and i.archive_id = $4' else '' end end
+        into plan using near, radius_m, s.far_m, s.archive_id;
     boxed := plan -> 0 -> 'Plan' -> 'Plan Rows';
     estimated := round(boxed * least(1, vectors / greatest(images, 1)));
 end $$;

@@ -84,6 +84,13 @@ def test_the_estimate_is_near_the_count_where_there_is_much(world):
     assert estimated == candidates == len(world.ids)
     estimated, candidates = world.conn.execute(plan.format("'POINT(0 0)'::geography, 1e7")).fetchone()
     assert candidates / 2 < estimated < candidates * 2
+    # A wide reach makes most of the candidates of a narrow circle.
+    with world.conn.transaction(force_rollback=True):
+        world.conn.execute("update geosearch.image set reach_m = 6e6 where footprint is null")
+        world.conn.execute("analyze geosearch.image")
+        estimated, candidates = world.conn.execute(plan.format("'POINT(0 0)'::geography, 1000")).fetchone()
+    assert candidates > 50
+    assert candidates / 2 < estimated < candidates * 2
 
 
 def test_similar_is_a_search_with_the_images_own_vector(world):

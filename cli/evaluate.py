@@ -22,9 +22,7 @@ def clip(
     queries: Annotated[
         int, typer.Option("--queries", min=1, help="Photographs in each of the four measurements.")
     ] = 1000,
-    spacing_km: Annotated[
-        float, typer.Option("--spacing-km", min=50, help="Distance between tiles, 300 km wide.")
-    ] = 180,
+    tiles: Annotated[int, typer.Option("--tiles", min=100, help="About how many tiles, 300 km wide.")] = 6000,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the photographs.")] = 1,
     json: JsonOption = False,
 ) -> None:
@@ -35,7 +33,7 @@ def clip(
     from geosearch.encoders.registry import load
     from geosearch.training.report import measure
 
-    report = measure(load(model), queries, spacing_km * 1000, seed)
+    report = measure(load(model), queries, tiles, seed)
     if json:
         emit({"model": model, **report}, json)
         return

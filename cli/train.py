@@ -23,7 +23,7 @@ def clip(
     out: Annotated[Path, typer.Option("--out", help="Folder of the run: checkpoint, log, and the finished model.")],
     steps: Annotated[
         int, typer.Option("--steps", min=1, help="Steps in all; a longer run goes on from a shorter.")
-    ] = 6000,
+    ] = 3600,
     batch: Annotated[int, typer.Option("--batch", min=2, help="Pairs of views a step.")] = 192,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the weights and of the views.")] = 20,
     device: Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1 …")] = "cpu",

@@ -1,4 +1,4 @@
-"""Item: what can be embedded — image, text, place, in any mix. Boxes and instructions come with models that read them."""
+"""Item: what can be embedded — image, text, place, in any mix."""
 
 from __future__ import annotations
 

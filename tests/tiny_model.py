@@ -1,4 +1,4 @@
-"""A tiny OpenCLIP folder with random weights and a small vocabulary: the code path of `mini-clip`, without its weights."""
+"""A tiny OpenCLIP folder with random weights and vocabulary: the code path of `mini-clip`, without its weights."""
 
 from __future__ import annotations
 

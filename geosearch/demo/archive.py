@@ -12,14 +12,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from geosearch.demo import bluemarble, camera
+from geosearch.bluemarble import camera, raster
+from geosearch.bluemarble.tiles import TILE_M, land_tiles
 from geosearch.errors import InputError
 from geosearch.geometry import Floats
 
-TILE_M = 300_000.0
 TILE_PIXELS = 96  # Blue Marble itself has about 40 across such a tile
 SOUTH, NORTH = -60.0, 75.0  # from 51.6° of latitude the station sees no further than about 71°
-LAND_SHARE = 0.05  # less land than this is open sea with a rock in it
 INDEX = "tiles.geojson"
 BATCH = 64
 
@@ -49,11 +48,7 @@ def plan_tiles(count: int) -> Tiles:
     """Return about `count` tiles with land in them, spread evenly over the Earth; the same for the same count."""
     if not 1 <= count <= 50_000:
         raise InputError(f"the demo can be cut into 1 … 50000 tiles, not {count}")
-    # The share of the Earth that becomes tiles, measured on a lattice of its own, says how fine a lattice must be.
-    points = round(count * 4000 / int(_has_land(*_lattice(4000)).sum()))
-    lat, lon = _lattice(points)
-    keep = _has_land(lat, lon)
-    lat, lon = np.round(lat[keep], 4), np.round(lon[keep], 4)
+    lat, lon = land_tiles(count, SOUTH, NORTH)
     name = [f"{_half(a, 'NS', 2)}{_half(b, 'EW', 3)}" for a, b in zip(lat, lon, strict=True)]
     return Tiles(name, lat, lon, camera.tile_corners(lat, lon, TILE_M))
 
@@ -65,7 +60,7 @@ def write_tiles(folder: Path, tiles: Tiles, progress: Step | None = None) -> Pat
     """
     folder.mkdir(parents=True, exist_ok=True)
     missing = [i for i, name in enumerate(tiles.name) if not (folder / f"{name}.jpg").exists()]
-    earth = bluemarble.load() if missing else None
+    earth = raster.load() if missing else None
     for start in range(0, len(missing), BATCH):
         some = missing[start : start + BATCH]
         assert earth is not None
@@ -88,25 +83,6 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
-
-
-def _lattice(points: int) -> tuple[Floats, Floats]:
-    """Return (lat, lon) of a Fibonacci lattice over the sphere, cut at SOUTH and NORTH."""
-    i = np.arange(points, dtype=np.float64) + 0.5
-    lat: Floats = np.degrees(np.arcsin(1 - 2 * i / points))
-    lon: Floats = np.remainder(i * 360 / ((1 + 5**0.5) / 2) + 180, 360) - 180
-    keep = (lat > SOUTH) & (lat < NORTH)
-    return lat[keep], lon[keep]
-
-
-def _has_land(lat: Floats, lon: Floats) -> np.ndarray:
-    earth = bluemarble.load()
-    share = np.empty(len(lat))
-    for start in range(0, len(lat), 1000):
-        part = slice(start, start + 1000)
-        view = camera.tile_view(lat[part], lon[part], TILE_M, 16)
-        share[part] = (earth.surface(*view) == bluemarble.LAND).mean((1, 2))
-    return share >= LAND_SHARE
 
 
 def _half(degrees: float, sides: str, digits: int) -> str:

@@ -15,10 +15,9 @@ from geosearch.database.spaces import create_space, list_spaces
 from geosearch.demo.archive import write_whole
 from geosearch.embedding.imports import import_vectors
 from geosearch.errors import InputError
-from geosearch.training.report import colour_histogram
+from geosearch.evaluation.histogram import DIMENSION, colour_histogram
 
 SPACE = "demo_colours"
-DIMENSION = 512
 PIXELS = 64
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from geosearch.demo import bluemarble
+from geosearch.bluemarble import raster
 from geosearch.demo.measure import RADIUS_KM, Asked, Line, hits
 from geosearch.evaluation.recall import KS
 from geosearch.geometry import distance_m
@@ -23,7 +23,7 @@ from geosearch.search.thumbnails import thumbnail
 from geosearch.search.worldmap import Mark, circle_map, ground, surroundings, world_map
 
 if TYPE_CHECKING:
-    from geosearch.demo.run import Demo
+    from geosearch.demo.findings import Demo
 
 SHOWN = 8
 ANSWERS = 6
@@ -196,7 +196,7 @@ def _text(ranking: Ranking) -> str:
 def _imagery(projection: Projection, width: int) -> str:
     """Return Blue Marble on a map as a data URI, a little lightened so that marks stand out."""
     lat, lon = ground(projection, width)
-    pixels = bluemarble.load().sample(lat, lon) * 0.82 + 34
+    pixels = raster.load().sample(lat, lon) * 0.82 + 34
     data = io.BytesIO()
     Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(data, "JPEG", quality=78, optimize=True)
     return "data:image/jpeg;base64," + b64encode(data.getvalue()).decode("ascii")

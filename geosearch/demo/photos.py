@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.TiffImagePlugin import IFDRational
 
-from geosearch.demo import atmosphere, bluemarble, camera, orbit
+from geosearch.bluemarble import atmosphere, camera, raster
+from geosearch.demo import orbit
 from geosearch.demo.archive import Tiles, write_whole
 from geosearch.errors import InputError
 from geosearch.geometry import Floats, destination, distance_m
@@ -22,7 +23,7 @@ from geosearch.training.split import split
 
 PHOTO_PIXELS = 192
 MOST_M = 2_200_000.0  # beyond about 2 250 km the ground lies behind the horizon
-SPREAD_M = 650_000.0  # nearer ground is photographed more often
+SPREAD_M = 420_000.0  # as far off nadir as real astronaut photographs: median near 300 km, 95 % within 820 km
 WIDTH_M = (170_000.0, 480_000.0)
 LOWEST_SUN = 8.0  # degrees over the horizon
 DAYS = 6
@@ -164,7 +165,7 @@ def _render(photos: Photos, i: int, rng: np.random.Generator) -> NDArray[np.uint
         photos.turn_deg[i],
         altitude_m=float(photos.altitude_m[i]),
     )
-    return atmosphere.apply(bluemarble.load().sample(*view), rng, atmosphere.HELD_OUT)[0]
+    return atmosphere.apply(raster.load().sample(*view), rng, atmosphere.HELD_OUT)[0]
 
 
 def _exif(photos: Photos, i: int) -> Image.Exif:

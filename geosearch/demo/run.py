@@ -6,7 +6,6 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +16,12 @@ from geosearch.database.archives import list_archives, remove_archive
 from geosearch.database.connection import connect
 from geosearch.database.spaces import create_space, drop_space
 from geosearch.demo import archive, colours, measure, photos, truth
+from geosearch.demo.findings import Demo
 from geosearch.embedding.identity import record_model
 from geosearch.embedding.run import embed
 from geosearch.encoders import registry
 from geosearch.errors import GeosearchError, InputError
 from geosearch.search.client import Client
-from geosearch.search.ranking import Ranking
 from geosearch.settings import settings
 
 TILES, PHOTOS, SPACE = "bluemarble-demo", "astronaut-demo", "demo"
@@ -36,32 +35,6 @@ TEXTS: tuple[tuple[str, tuple[float, float] | None, float], ...] = (
 TEXT_ANSWERS = 8
 
 Tell = Callable[[str, int, int], None]
-
-
-@dataclass(frozen=True)
-class Demo:
-    """What the demo found. seconds: of each step. pages: where the page was written."""
-
-    tiles: int
-    photographs: int
-    table: list[measure.Line]
-    page: Path
-    seconds: dict[str, float]
-    model: str
-    asked: list[measure.Asked] = field(repr=False)
-    texts: list[Ranking] = field(repr=False)
-    planned: photos.Photos = field(repr=False)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the counts, the table and the times as plain values."""
-        return {
-            "page": str(self.page),
-            "tiles": self.tiles,
-            "photographs": self.photographs,
-            "model": self.model,
-            "table": [asdict(line) for line in self.table],
-            "seconds": self.seconds,
-        }
 
 
 def run(

@@ -38,7 +38,7 @@ MODEL_CONFIG: dict[str, Any] = {
 class Options:
     """What a run is made of; two runs with the same options on the same machine see the same batches."""
 
-    steps: int = 6000
+    steps: int = 3600
     batch: int = 192
     learning_rate: float = 8e-4
     weight_decay: float = 0.05

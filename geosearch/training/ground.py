@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from geosearch.demo import bluemarble
-from geosearch.demo.bluemarble import LAKE, OCEAN, Patch
+from geosearch.bluemarble import raster
+from geosearch.bluemarble.raster import LAKE, OCEAN, Patch
 
 Flags = NDArray[np.bool_]
 
@@ -20,13 +20,13 @@ _OUTLINES: dict[str, list[tuple[float, float]]] = {
     "europe": [(36, -10), (36, -5.5), (37.8, 1), (38, 11), (35.5, 15), (34.5, 23.5), (36.5, 27.5), (41, 27), (43, 41),
                (47, 50), (55, 60), (69, 66), (72, 30), (71.5, 20), (68, -26), (62, -26), (50, -12)],
     "asia": [(36.5, 27.5), (41, 27), (43, 41), (47, 50), (55, 60), (69, 66), (82, 60), (78, 110), (73, 179), (65, 179),
-             (50, 158), (42, 146), (30, 132), (20, 123), (5, 128), (-9, 127), (-11, 115), (-7, 103), (6, 93), (5, 80),
-             (12, 72), (22, 60), (11, 46), (12.8, 43), (28, 34.5), (31.5, 34)],
+             (50, 158), (42, 146), (34, 142), (30, 132), (20, 123), (5, 128), (-9, 127), (-11, 115), (-7, 103), (6, 93),
+             (5, 80), (12, 72), (22, 60), (11, 46), (12.8, 43), (28, 34.5), (31.5, 34)],
     "north america": [(72, -168), (84, -70), (84, -20), (70, -21), (59, -43), (47, -52), (25, -77), (18, -61),
                       (10, -61),
                       (8, -77), (7, -82), (14, -93), (22, -112), (40, -126), (54, -134), (55, -165)],
     "south america": [(12.5, -73), (10, -61), (5, -51), (-5, -34), (-23, -40), (-40, -60), (-56, -65), (-53, -76),
-                      (-18, -71), (-5, -82), (2, -80), (8, -77.5)],
+                      (-18, -71), (-14, -77.5), (-5, -82), (2, -80), (8, -77.5)],
     "australia": [(-10, 142.5), (-20, 150), (-28, 154.5), (-39, 150), (-44, 148), (-43, 145), (-36, 135), (-35.5, 115),
                   (-22, 112.5), (-13, 129), (-11, 132)],
 }  # fmt: skip
@@ -52,7 +52,7 @@ def describe(pixels: NDArray[np.float32], patch: Patch) -> Flags:
     green = ~water & ~forest & (r < 95) & (g > b + 12)
     land = 1 - _share(water)
     ground = np.maximum(land, 1e-6)
-    surface = bluemarble.load().surface(patch.lat[:, ::4, ::4], patch.lon[:, ::4, ::4])
+    surface = raster.load().surface(patch.lat[:, ::4, ::4], patch.lon[:, ::4, ::4])
     sea, lake = _share(surface == OCEAN), _share(surface == LAKE)
     rim = np.concatenate([water[:, 0], water[:, -1], water[:, :, 0], water[:, :, -1]], axis=1).mean(1)
     middle = patch.lat.shape[1] // 2
@@ -107,7 +107,7 @@ def _roughness_at(lat: NDArray[np.floating], lon: NDArray[np.floating]) -> NDArr
 @cache
 def _roughness() -> NDArray[np.float32]:
     """Return the shading's steepness in cells of 16 arc minutes, (675, 1350), from a shaded relief of the world."""
-    with Image.open(bluemarble.data_folder() / "shadedrelief.jpg") as picture:
+    with Image.open(raster.data_folder() / "shadedrelief.jpg") as picture:
         grey = np.asarray(picture.convert("L"), np.float32)
     down, across = np.gradient(grey)
     steep = np.abs(down) + np.abs(across)

@@ -12,17 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from geosearch.demo import atmosphere, bluemarble, camera
-from geosearch.demo.bluemarble import LAKE, OCEAN
+from geosearch.bluemarble import atmosphere, camera, raster
+from geosearch.bluemarble.raster import LAKE, OCEAN
+from geosearch.bluemarble.tiles import TILE_M, land_tiles
+from geosearch.evaluation.histogram import colour_histogram
 from geosearch.evaluation.recall import chance, first_hits, recall
 from geosearch.geometry import EARTH_RADIUS_M, Floats, angle, unit_vectors
 from geosearch.item import Item
 from geosearch.training.split import split
-from geosearch.training.tiles import lattice
 from geosearch.training.views import land_places, nadirs
 
 PIXELS = 112  # pictures are rendered larger than the encoder looks, as real ones are
-TILE_M = 300_000.0
 BLOCK = 256
 
 
@@ -69,7 +69,7 @@ class Photos:
 
 def photographs(n: int, held_out: bool, setting: Setting, tiles: tuple[Floats, Floats], seed: int) -> Photos:
     """Return n simulated photographs, all of ground, whose centres lie in the held-out caps or all outside them."""
-    rng, earth = np.random.default_rng(seed), bluemarble.load()
+    rng, earth = np.random.default_rng(seed), raster.load()
     parts: list[tuple[Any, ...]] = []
     have = 0
     while have < n:
@@ -108,17 +108,9 @@ def overlapping(ground: Floats, tiles: tuple[Floats, Floats], width_m: float = T
     return found
 
 
-def colour_histogram(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return unit vectors (n, 512): square roots of 8 × 8 × 8 colour counts, the baseline that knows no shapes."""
-    bins = (pictures // 32).astype(np.int64)
-    index = (bins[..., 0] * 8 + bins[..., 1]) * 8 + bins[..., 2]
-    counts = np.stack([np.bincount(i.ravel(), minlength=512) for i in index]).astype(np.float32)
-    return np.sqrt(counts / counts.sum(1, keepdims=True))
-
-
 def tile_pictures(tiles: tuple[Floats, Floats]) -> NDArray[np.uint8]:
     """Return the clear pictures (n, s, s, 3) of tiles."""
-    earth, blocks = bluemarble.load(), []
+    earth, blocks = raster.load(), []
     for start in range(0, len(tiles[0]), BLOCK):
         patch = camera.tile_view(tiles[0][start : start + BLOCK], tiles[1][start : start + BLOCK], TILE_M, PIXELS)
         blocks.append(np.clip(np.rint(earth.sample(*patch)), 0, 255).astype(np.uint8))
@@ -148,7 +140,7 @@ def prompt_truth(tiles: tuple[Floats, Floats]) -> list[tuple[str, NDArray[np.boo
     facts = json.loads((files("geosearch.training") / "prompts.json").read_text("utf-8"))
     lat, lon = tiles
     patch = camera.tile_view(lat, lon, TILE_M, 40)
-    surface = bluemarble.load().surface(patch.lat, patch.lon)
+    surface = raster.load().surface(patch.lat, patch.lon)
     rim = np.concatenate([surface[:, 0], surface[:, -1], surface[:, :, 0], surface[:, :, -1]], axis=1)
     shares = {
         "ocean": (surface == OCEAN).mean((1, 2)),
@@ -168,9 +160,9 @@ def prompt_truth(tiles: tuple[Floats, Floats]) -> list[tuple[str, NDArray[np.boo
     return truth
 
 
-def measure(encoder: Encodes, queries: int = 1000, spacing_m: float = 180_000.0, seed: int = 1) -> dict[str, Any]:
+def measure(encoder: Encodes, queries: int = 1000, count: int = 6000, seed: int = 1) -> dict[str, Any]:
     """Return every figure of a model's card: Recall@k against chance and the histogram, precision@10 of each prompt."""
-    tiles = lattice(spacing_m, TILE_M)
+    tiles = land_tiles(count, -84.0, 84.0)
     pictures = tile_pictures(tiles)
     database, histogram = encode(encoder, pictures), colour_histogram(pictures)
     report: dict[str, Any] = {"tiles": len(pictures), "tile_km": TILE_M / 1000, "queries": queries, "images": []}

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from geosearch.demo import atmosphere, bluemarble, camera
-from geosearch.demo.bluemarble import LAND
+from geosearch.bluemarble import atmosphere, camera, raster
+from geosearch.bluemarble.raster import LAND
 from geosearch.geometry import Floats, destination
 from geosearch.training import captions, ground
 from geosearch.training.split import split
@@ -27,7 +27,7 @@ class Batch:
 
 def land_places(n: int, rng: np.random.Generator, within_m: float = 110_000.0) -> tuple[Floats, Floats]:
     """Return (lat, lon) of n places, uniform on the sphere, with land at them or within about ``within_m``."""
-    earth = bluemarble.load()
+    earth = raster.load()
     lats, lons, have = [], [], 0
     while have < n:
         lat = np.degrees(np.arcsin(rng.uniform(-1, 1, 4 * n)))
@@ -70,7 +70,7 @@ class Views:
 
     def batch(self, n: int) -> Batch:
         """Return n pairs of different places."""
-        rng, earth = self._rng, bluemarble.load()
+        rng, earth = self._rng, raster.load()
         some = rng.choice(len(self._lat), n, replace=False)
         lat, lon = self._lat[some], self._lon[some]
         tile_patch = camera.tile_view(lat, lon, rng.uniform(230e3, 380e3, n), self._size, rng.normal(0, 6, n))

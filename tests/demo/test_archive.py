@@ -8,7 +8,8 @@ import pytest
 import shapely
 from PIL import Image
 
-from geosearch.demo import archive, bluemarble
+from geosearch.bluemarble import raster
+from geosearch.demo import archive
 from geosearch.errors import InputError
 from geosearch.geometry import distance_m
 
@@ -24,7 +25,7 @@ def test_four_thousand_tiles_leave_no_gap_on_land():
     tiles = archive.plan_tiles(4000)
     rng = np.random.default_rng(1)
     lat, lon = np.degrees(np.arcsin(rng.uniform(-0.8, 0.9, 3000))), rng.uniform(-180, 180, 3000)
-    dry = bluemarble.load().surface(lat, lon) == bluemarble.LAND
+    dry = raster.load().surface(lat, lon) == raster.LAND
     nearest = distance_m(lat[dry][:, None], lon[dry][:, None], tiles.lat, tiles.lon).min(1)
     # A corner of a tile lies 212 km from its middle.
     assert np.quantile(nearest, 0.99) < 160_000
@@ -37,7 +38,7 @@ def test_impossible_counts_are_refused(count):
 
 
 def test_tiles_show_the_ground_beneath_them(tiles, tile_folder):
-    earth = bluemarble.load()
+    earth = raster.load()
     for i in range(0, len(tiles), 15):
         with Image.open(tile_folder / f"{tiles.name[i]}.jpg") as picture:
             assert picture.size == (archive.TILE_PIXELS, archive.TILE_PIXELS)

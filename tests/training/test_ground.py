@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from geosearch.demo import atmosphere, bluemarble, camera
+from geosearch.bluemarble import atmosphere, camera, raster
 from geosearch.training import captions
 from geosearch.training.ground import ATTRIBUTES, CONTINENTS, SURFACES, attribute, continents, describe
 
 
 def shown(lat: float, lon: float, width: float = 300e3) -> set[str]:
     patch = camera.tile_view(lat, lon, width, 64)
-    flags = describe(bluemarble.load().sample(*patch), patch)[0]
+    flags = describe(raster.load().sample(*patch), patch)[0]
     return {name for name in ATTRIBUTES if flags[attribute(name)]}
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from geosearch.demo import camera
+from geosearch.bluemarble import camera
 from geosearch.geometry import destination, distance_m
 from geosearch.training.split import split
 from geosearch.training.views import Views

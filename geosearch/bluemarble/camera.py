@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from geosearch.demo.bluemarble import Patch
+from geosearch.bluemarble.raster import Patch
 from geosearch.geometry import EARTH_RADIUS_M, Floats, unit_vectors
 
 ISS_ALTITUDE_M = 420_000.0

@@ -34,6 +34,8 @@ def numbers(values: Sequence[str]) -> tuple[Floats, dict[int, str]]:
         for i, value in enumerate(values):
             empty[i] = not value.strip()
             try:
+                if "_" in value:  # Python reads 5_1 as 51
+                    raise ValueError
                 made[i] = float(value) if not empty[i] else np.nan
             except ValueError:
                 comma = re.fullmatch(r"\s*-?\d+,\d+\s*", value)

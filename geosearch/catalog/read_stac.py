@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+import numpy as np
 import shapely
 import shapely.geometry
 
@@ -129,7 +131,8 @@ def _place(item: Item) -> tuple[tuple[float, float] | None, Footprint]:
             raise InputError("the item has neither geometry nor bbox")
         return None, Footprint(box(*bbox))
     try:
-        shape: Any = shapely.geometry.shape(geometry)
+        with np.errstate(invalid="ignore"):  # NaN is told below, in words
+            shape: Any = shapely.geometry.shape(geometry)
     except (ValueError, TypeError, KeyError, AttributeError, IndexError, shapely.errors.ShapelyError) as error:
         raise InputError(f"the item's geometry is not readable: {error}") from error
     if shape.geom_type == "Point" and not shape.is_empty:
@@ -140,7 +143,10 @@ def _place(item: Item) -> tuple[tuple[float, float] | None, Footprint]:
         raise InputError(f"a {shape.geom_type} is no footprint: a Polygon or MultiPolygon is needed")
     # A rectangle that is its own bbox is really as wide as that says, however wide; anything else that jumps by
     # more than 180° passes ±180, which writers of STAC often do without cutting.
-    wide = bbox is not None and bbox[2] - bbox[0] > 180 and shape.equals(shapely.box(*bbox))
+    wide = False
+    if bbox is not None and bbox[2] - bbox[0] > 180:
+        with suppress(shapely.errors.ShapelyError):  # outlines that cannot be compared are no rectangles
+            wide = shape.equals(shapely.box(*bbox))
     return None, polygon(shape, crossing=not wide)
 
 
@@ -179,6 +185,7 @@ def _href(item: Item, wanted: str | None) -> str | None:
             return str(known[key]["href"])
     for role in ASSET_ROLES:
         for asset in known.values():
-            if role in (asset.get("roles") or ()) and str(asset.get("type", "image/")).startswith("image/"):
+            roles = asset.get("roles")
+            if isinstance(roles, list) and role in roles and str(asset.get("type", "image/")).startswith("image/"):
                 return str(asset["href"])
     return None

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from geosearch.errors import InputError
 
 BLOCK = 4096  # rows read at a time
+# RuntimeError: an encrypted file, or one packed in a way that Python does not know.
+_DAMAGED = (zipfile.BadZipFile, zlib.error, OSError, ValueError, EOFError, RuntimeError)
 VECTOR_NAMES = ("vector", "embedding", "vectors", "embeddings")
 
 
@@ -59,7 +61,7 @@ def _open_npz(path: Path, dimension: int, names_key: str, vectors_key: str) -> V
             if key not in there:
                 raise InputError(f"{path}: has no array {key!r}; it has {', '.join(there) or 'none'}")
         names, vectors = _Array(archive, path, names_key), _Array(archive, path, vectors_key)
-    except (zipfile.BadZipFile, zlib.error, OSError, ValueError, EOFError) as error:
+    except _DAMAGED as error:
         raise InputError(f"{path}: cannot be read as npz ({error}); is it whole?") from error
     if names.dtype.kind not in "US" or len(names.shape) != 1:
         raise InputError(
@@ -84,7 +86,7 @@ def _npz_blocks(path: Path, names: _Array, vectors: _Array) -> Iterator[Block]:
         count = min(BLOCK, names.shape[0] - first + 1)
         try:
             texts, block = names.read(count), vectors.read(count)
-        except (zipfile.BadZipFile, zlib.error, OSError, ValueError, EOFError) as error:
+        except _DAMAGED as error:
             raise InputError(f"{path}: breaks off at row {first} ({error}); rows before it are imported") from error
         problems: dict[int, str] = {}
         decoded: list[str | None] = []

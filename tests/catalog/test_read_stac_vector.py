@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +15,7 @@ import shapely
 from catalog_helpers import read_all
 
 from geosearch.catalog import read_stac, read_vector
+from geosearch.catalog.options import Options
 from geosearch.errors import CatalogError
 
 WriteTif = Callable[..., Path]
@@ -117,6 +119,30 @@ def test_wrong_items_cost_nothing_else(tmp_path: Path) -> None:
 
 def feature(name: Any, geometry: Any, **properties: Any) -> dict[str, Any]:
     return {"type": "Feature", "geometry": geometry, "properties": {"name": name} | properties}
+
+
+def test_damaged_items_are_taken_or_refused_and_never_end_the_run(tmp_path: Path) -> None:
+    """Any one value of an item in place of another: what comes in is counted out."""
+    junk = [None, 5, math.inf, math.nan, "", "\ud800", [], {}, [[]], [None], True, 1e308, 181.0, -91, [1, 2]]
+    bow_tie = ring((-170, -10), (170, 10), (170, -10), (-170, 10))
+    whole = item("x", bow_tie, [-170, -10, 170, 10])
+    items = []
+
+    def damage(part: Any) -> None:
+        for key in list(part) if isinstance(part, dict) else range(len(part)):
+            before = part[key]
+            for part[key] in junk:
+                items.append(json.loads(json.dumps(whole)))
+            part[key] = before
+            if isinstance(before, dict | list):
+                damage(before)
+
+    damage(whole)
+    path = put(tmp_path / "all.json", {"type": "FeatureCollection", "features": items})
+    batches = list(read_stac.read(path, Options()))
+    taken, refused = sum(len(batch) for batch in batches), sum(len(batch.rejects) for batch in batches)
+    assert taken + refused == len(items) > 300
+    assert min(taken, refused) > 50
 
 
 def test_geojson_features(tmp_path: Path) -> None:

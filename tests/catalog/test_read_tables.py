@@ -185,6 +185,8 @@ def test_an_iss_table_without_its_columns_says_which(write_csv: Write) -> None:
 def test_numbers_and_json_columns() -> None:
     values, wrong = numbers(["1", "", " 2.5 ", "-0"])
     assert np.isnan(values[1]) and values[[0, 2, 3]].tolist() == [1, 2.5, 0] and not wrong
+    values, wrong = numbers(["1", "5_1", "x"])
+    assert sorted(wrong) == [1, 2] and "'5_1' is not a number" in wrong[1] and values[0] == 1
     rows = json_objects({"a": ["1e5", "1e999", "-", "\u2028é\\"], "b": ["", "x", "", ""]}, 4)
     assert [json.loads(row) for row in rows] == [{"a": 1e5}, {"a": "1e999", "b": "x"}, {"a": "-"}, {"a": "\u2028é\\"}]
     assert json_objects({}, 2) == ["{}", "{}"]

@@ -185,6 +185,13 @@ def damaged(folder: Path) -> dict[str, tuple[Path, str]]:
     pq.write_table(pa.table({"name": names, "vector": fixed}), put("dimension.parquet", "5 numbers"))
     pq.write_table(two, folder / "whole.parquet")
     put("cut.parquet", "is it whole").write_bytes((folder / "whole.parquet").read_bytes()[:400])
+    locked = bytearray(whole)
+    for mark, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        at = locked.find(mark)
+        while at >= 0:
+            locked[at + flags] |= 1  # says that it is encrypted
+            at = locked.find(mark, at + 1)
+    put("locked.npz", "encrypted").write_bytes(locked)
     put("absent.npz", "cannot be read")
     return cases
 

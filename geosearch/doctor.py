@@ -6,26 +6,16 @@ import json
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from importlib import metadata
 from importlib.resources import files
 from pathlib import Path
 
+from geosearch.checks import Check
 from geosearch.errors import GeosearchError
 from geosearch.settings import settings, settings_file
 
 GIB = 2**30
 WEIGHTS = ("open_clip_config.json", "model.safetensors")
-
-
-@dataclass(frozen=True)
-class Check:
-    """One part: its state is 'ok', 'warn' (works, but) or 'fail'; `mend` says what to do about the last two."""
-
-    name: str
-    state: str
-    found: str
-    mend: str | None = None
 
 
 def examine() -> Iterator[Check]:

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from geosearch.checks import Check
 from geosearch.database import server
 from geosearch.database.extensions import MINIMUM
 from geosearch.database.links import masked
 from geosearch.database.server_programs import MAJORS, SAFE_PGVECTOR, choose, install_line, version_tuple
 from geosearch.database.server_user import check_reachable, choose_user
-from geosearch.doctor import Check
 from geosearch.errors import ServerError
 from geosearch.settings import settings
 

@@ -1,6 +1,6 @@
 """Files and bytes → RGB pictures of 8 bits: limits, EXIF orientation, 16-bit and multi-band rasters.
 
-The rules are part of a space's identity: change RULES when a change here changes pixels.
+The rules are part of a space's identity: change RULES when a change here, in raster.py or brightness.py changes pixels.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from geosearch.encoders.brightness import stretch
+from geosearch.encoders.limits import check_pixels
+from geosearch.encoders.raster import read_rgb
 from geosearch.errors import InputError
 
 RULES = "1"
@@ -58,8 +60,6 @@ def open_image(source: Path | str | bytes, max_pixels: int | None = None, name: 
         if not head:
             raise InputError(f"{shown}: the file is empty; fetch it again")
         if head in TIFF_MAGIC:
-            from geosearch.encoders.raster import read_rgb
-
             return Image.fromarray(read_rgb(source, max_pixels, shown))
         return _decode(source, max_pixels, shown)
     except DAMAGED as error:
@@ -77,42 +77,6 @@ def to_rgb(picture: Image.Image) -> Image.Image:
         grey = np.asarray(picture).astype(np.float32)
         return Image.fromarray(np.repeat(stretch(grey[None])[0][:, :, None], 3, axis=2))
     return picture.convert("RGB")
-
-
-def stretch(bands: NDArray[np.float32], valid: NDArray[np.bool_] | None = None) -> NDArray[np.uint8]:
-    """Return bands (n, height, width) of any range as 0 … 255, by their common 2nd and 98th percentiles.
-
-    One stretch for all bands keeps the colours' balance. Pixels that are not valid (height, width) or not finite
-    become 0 and do not count. A flat picture becomes middle grey.
-    """
-    good: NDArray[np.bool_] = np.asarray(np.isfinite(bands).all(axis=0))
-    if valid is not None:
-        good = good & valid
-    if not good.any():
-        return np.zeros(bands.shape, np.uint8)
-    low, high = np.percentile(bands[:, good], (2.0, 98.0))
-    if high <= low:
-        return np.where(good, 128, 0).astype(np.uint8)[None].repeat(len(bands), axis=0)
-    return linear(bands, float(low), float(high), good)
-
-
-def linear(
-    bands: NDArray[np.float32], low: float, high: float, valid: NDArray[np.bool_] | None = None
-) -> NDArray[np.uint8]:
-    """Return bands (n, height, width) with low … high mapped to 0 … 255, cut at both ends; invalid pixels become 0."""
-    scaled = np.nan_to_num((bands - low) * (255.0 / (high - low)), nan=0.0)
-    if valid is not None:
-        scaled = np.where(valid, scaled, 0.0)
-    return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
-
-
-def check_pixels(width: int, height: int, max_pixels: int, shown: str) -> None:
-    """Raise InputError for a picture of more than max_pixels pixels."""
-    if width * height > max_pixels:
-        raise InputError(
-            f"{shown}: {width} × {height} pixels are more than {max_pixels:,} allowed; "
-            "raise GEOSEARCH_MAX_IMAGE_PIXELS if the file is trusted"
-        )
 
 
 def _decode(source: Path | str | bytes, max_pixels: int, shown: str) -> Image.Image:

@@ -6,7 +6,7 @@ colour table if it has one, as grey if not.
 
 Brightness: 8 bits stay as they are; Sentinel-2 by bands 4, 3, 2: 0 … 3558 → 0 … 255, which is the rule of ESA's own
 true-colour image for Level-1C (reflectance 0 … 0.3558), one for all pictures, so that equal ground stays equal;
-anything else: `pictures.stretch`, percentiles 2 … 98 of the picture.
+anything else: `brightness.stretch`, percentiles 2 … 98 of the picture.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geosearch.encoders.pictures import check_pixels, linear, stretch
+from geosearch.encoders.brightness import linear, stretch
+from geosearch.encoders.limits import check_pixels
 from geosearch.errors import InputError
 
 SENTINEL2_WHITE = 3558.0

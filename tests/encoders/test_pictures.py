@@ -15,7 +15,8 @@ from PIL import Image
 from rasterio.errors import NotGeoreferencedWarning
 
 from geosearch.encoders import pictures, raster
-from geosearch.encoders.pictures import open_image, stretch, to_rgb
+from geosearch.encoders.brightness import stretch
+from geosearch.encoders.pictures import open_image, to_rgb
 from geosearch.errors import InputError
 from geosearch.settings import settings
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+from psycopg import sql
 
 from geosearch.catalog.ahead import ahead
 from geosearch.catalog.batch import Batch
@@ -18,6 +19,7 @@ from geosearch.catalog.problems import flag, refuse
 from geosearch.catalog.readers import choose
 from geosearch.catalog.staging import prepare, to_copy, write, write_rejects
 from geosearch.database.archives import ensure_archive
+from geosearch.database.statistics import refresh_statistics
 from geosearch.errors import CatalogError, InputError
 from geosearch.geometry import PHOTO_REACH_M
 
@@ -112,7 +114,8 @@ def add(
                 if progress:
                     progress(counts, batch.done)
                 first = next(batches, None)
-    return counts
+            refresh_statistics(conn, sql.Identifier("geosearch", "image"), counts.added + counts.updated)
+    return replace(counts, seconds=time.monotonic() - since)
 
 
 @contextmanager

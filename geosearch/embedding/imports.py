@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from geosearch.database.archives import get_archive_id
 from geosearch.database.connection import connect
 from geosearch.database.spaces import Space, get_space
+from geosearch.database.statistics import refresh_statistics
 from geosearch.embedding.address import address
 from geosearch.embedding.vector_files import Block, open_vectors
 from geosearch.embedding.write import Rejected, VectorWriter, payload
@@ -59,7 +60,9 @@ def import_vectors(
             )
         archive_id = get_archive_id(conn, archive)
         file = open_vectors(source, found.dimension, name_column, vector_column)
-        return _Import(conn, found, archive_id, archive, source).go(file.rows, file.blocks, progress)
+        counts = _Import(conn, found, archive_id, archive, source).go(file.rows, file.blocks, progress)
+        refresh_statistics(conn, found.table, counts.added + counts.updated)
+        return counts
 
 
 class _Import:

@@ -15,6 +15,7 @@ import psycopg
 from geosearch.database.archives import get_archive_id
 from geosearch.database.connection import connect
 from geosearch.database.spaces import Space, get_space
+from geosearch.database.statistics import refresh_statistics
 from geosearch.embedding import files
 from geosearch.embedding.address import address
 from geosearch.embedding.background import BackgroundWriter, Batch
@@ -90,7 +91,9 @@ def embed(
         missing = MissingImages(reader, found, archive_id, recheck)
         run = _Run(found, encoder, missing, batch_size or settings().batch_size, threads or decode_threads(), progress)
         with BackgroundWriter(writing, found) as run.writer:
-            return run.go()
+            counts = run.go()
+        refresh_statistics(writing, found.table, counts.embedded)
+        return counts
 
 
 def decode_threads() -> int:

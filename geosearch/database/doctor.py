@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from geosearch.checks import Check
 from geosearch.database import server
-from geosearch.database.extensions import MINIMUM
+from geosearch.database.extensions import MINIMUM, extension_schemas
 from geosearch.database.links import masked
 from geosearch.database.server_programs import MAJORS, SAFE_PGVECTOR, choose, install_line, version_tuple
 from geosearch.database.server_user import check_reachable, choose_user
@@ -156,6 +156,13 @@ def _rights(conn: psycopg.Connection) -> Iterator[Check]:
     else:
         can = "may migrate" if may_create else "may use the schema, not migrate it"
         yield Check("permissions", "ok", f"{user} {can}, and is no superuser")
+    # Functions look for PostGIS and pgvector there, and would take a stranger's function that suits a call better.
+    for schema in sorted(set(extension_schemas(conn).values())):
+        row = conn.execute("select has_schema_privilege('public', %s, 'create')", [schema]).fetchone()
+        if row == (True,):
+            found = f"everyone may create functions in schema {schema}, which searches trust"
+            mend = f"As its owner: revoke create on schema {schema} from public; (as in PostgreSQL 15 and later)"
+            yield Check("open schema", "warn", found, mend)
 
 
 def _schema(conn: psycopg.Connection) -> Check:

@@ -104,6 +104,15 @@ class TestPrivateCluster:
         assert {"vector", "torch", "weights"} <= set(checks)
         assert result.exit_code == (0 if json.loads(result.stdout)["ok"] else 1)
 
+    def test_doctor_warns_of_a_schema_that_is_open_to_all(self, run: Run, home: Path) -> None:
+        assert "open schema" not in run("doctor").stdout
+        with psycopg.connect(server.admin_url(home), dbname="geosearch", autocommit=True) as conn:
+            conn.execute("grant create on schema public to public")
+            lines = run("doctor").stdout.splitlines()
+            conn.execute("revoke create on schema public from public")
+        (at,) = (i for i, line in enumerate(lines) if line.startswith("warn  open schema: everyone"))
+        assert "revoke create on schema public from public;" in lines[at + 1]
+
     def test_doctor_says_what_to_create(self, run: Run, home: Path) -> None:
         with psycopg.connect(server.admin_url(home), autocommit=True) as conn:
             conn.execute("create database bare owner geosearch template template0")

@@ -130,7 +130,8 @@ def _to_degrees(source: Path, crs: str | None) -> Transformer | None:
 
 
 def _batch(table: pa.Table, layer: _Layer, before: int) -> Batch:
-    shapes = shapely.from_wkb(table.column(layer.geometry).to_numpy(), on_invalid="ignore")
+    with np.errstate(invalid="ignore"):  # NaN is told row by row, in words
+        shapes = shapely.from_wkb(table.column(layer.geometry).to_numpy(), on_invalid="ignore")
     rows = table.drop_columns([layer.geometry]).to_pylist()
     records: list[Record] = []
     rejects: list[Reject] = []

@@ -91,10 +91,10 @@ class Image(Base):
         # NaN is greater than every number in PostgreSQL, so the second comparison refuses it as well.
         CheckConstraint("reach_m >= 0 and reach_m < 'infinity'::double precision", name="reach_m"),
         CheckConstraint("jsonb_typeof(properties) = 'object'", name="properties"),
-        # PostGIS lets NaN in (and makes it of infinity), and measures distance 0 from there to everywhere.
+        # PostGIS lets NaN in (and makes it of infinity), and measures distance 0 from there to everywhere. What is
+        # finite it brings within -180 … 180 and -90 … 90 itself.
         CheckConstraint(
-            "nadir is null or (st_x(nadir::geometry) between -180 and 180"
-            " and st_y(nadir::geometry) between -90 and 90) is true",
+            "nadir is null or (st_x(nadir::geometry) <= 180 and st_y(nadir::geometry) <= 90) is true",
             name="nadir",
         ),
         # An area is NaN where any vertex is, also one of a hole.

@@ -70,8 +70,7 @@ def upgrade() -> None:
         sa.CheckConstraint("reach_m >= 0 and reach_m < 'infinity'::double precision", name=op.f("image_reach_m_check")),
         sa.CheckConstraint("jsonb_typeof(properties) = 'object'", name=op.f("image_properties_check")),
         sa.CheckConstraint(
-            "nadir is null or (st_x(nadir::geometry) between -180 and 180"
-            " and st_y(nadir::geometry) between -90 and 90) is true",
+            "nadir is null or (st_x(nadir::geometry) <= 180 and st_y(nadir::geometry) <= 90) is true",
             name=op.f("image_nadir_check"),
         ),
         sa.CheckConstraint(

@@ -156,6 +156,7 @@ def test_geojson_features(tmp_path: Path) -> None:
         feature("null", None),
         feature(None, SQUARE),
         feature("far", {"type": "Point", "coordinates": [5, 96]}),
+        feature("nan", ring((0, 0), (math.nan, 1), (1, 1))),
     ]
     path = put(tmp_path / "a.geojson", {"type": "FeatureCollection", "features": features})
     rows, rejects = read_all(read_vector, path)
@@ -166,7 +167,7 @@ def test_geojson_features(tmp_path: Path) -> None:
     assert rows["bow"]["problems"] == ("self-crossing footprint",)
     assert rows["square"]["properties"] == {"cloud": 3}
     assert rows["square"]["at"] == "2020-01-02T00:00:00+00:00"
-    assert {reject.line for reject in rejects.values()} == {5, 6, 7, 8, 9}
+    assert {reject.line for reject in rejects.values()} == {5, 6, 7, 8, 9, 10}
 
 
 def test_a_geopackage_in_another_crs_and_with_layers(tmp_path: Path) -> None:

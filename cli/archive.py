@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
 
-from .common import JsonOption, emit, fail, note
+from .common import JsonOption, confirm, emit
 
 app = typer.Typer(no_args_is_help=True, help="List, show and remove archives.")
 
@@ -52,13 +51,8 @@ def remove(
 
     with connect() as conn:
         archive = show_archive(conn, name)
-        if not dry_run and not yes:
-            question = f"Remove archive {name!r} with {archive.images} images and their vectors?"
-            if not sys.stdin.isatty():
-                raise fail(f"{question} Nobody is here to ask: say --yes, or --dry-run to look first")
-            if not typer.confirm(question, err=True):
-                note("nothing was removed")
-                raise typer.Exit(1)
+        if not dry_run:
+            confirm(f"Remove archive {name!r} with {archive.images} images and their vectors?", yes)
         images = archive.images if dry_run else remove_archive(conn, name)
         conn.commit()
     emit({"archive": name, "images": images, "rejects": archive.rejected, "removed": not dry_run}, json)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -108,7 +109,7 @@ def add(
         bar.update(task, completed=counts.rows, total=counts.rows)
     emit({"archive": archive, "source": str(source.absolute()), **_facts(counts)}, json)
     if counts.rejected:
-        note(f"{counts.rejected} rejected; see why: geosearch catalog rejects --archive {archive}")
+        note(f"{counts.rejected} rejected; see why: geosearch catalog rejects --archive {shlex.quote(archive)}")
         raise typer.Exit(DONE_WITH_REJECTS)
 
 

@@ -47,6 +47,17 @@ def fail(message: str, code: int = FAILED) -> typer.Exit:
     return typer.Exit(code)
 
 
+def confirm(question: str, yes: bool) -> None:
+    """Ask on standard error before something is destroyed, unless `yes`; end with status 1 where nobody says so."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise fail(f"{question} Nobody is here to ask: say --yes, or --dry-run to look first")
+    if not typer.confirm(question, err=True):
+        note("nothing was removed")
+        raise typer.Exit(FAILED)
+
+
 def progress() -> Progress:
     """Return a progress bar (a context manager of rich) on standard error: bar, count, rate and time left."""
     from rich.console import Console

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from .common import WRONG_USAGE, JsonOption, emit, fail, note
+from .common import WRONG_USAGE, JsonOption, confirm, emit, fail, note
 
 app = typer.Typer(help="Spaces: a model's vectors, one typed table each.", no_args_is_help=True)
 
@@ -69,7 +69,6 @@ def drop(
     with connect() as conn:
         space = get_space(conn, name)
         if not dry_run:
-            if not yes:
-                typer.confirm(f"Remove space {name} and its {space.count} vectors?", abort=True, err=True)
+            confirm(f"Remove space {name!r} with its {space.count} vectors?", yes)
             drop_space(conn, name)
     emit({"space": name, "vectors": space.count, "dropped": not dry_run}, json)

@@ -68,7 +68,7 @@ def test_dropping_asks_and_can_be_tried(archive: Archive, run) -> None:  # type:
     run("embed", "--space", "tiny", code=3)
     tried = json.loads(run("space", "drop", "tiny", "--dry-run", "--json").stdout)
     assert tried == {"space": "tiny", "vectors": 0, "dropped": False}
-    run("space", "drop", "tiny", code=1)  # nobody said yes
+    assert "--yes" in run("space", "drop", "tiny", code=1).stderr  # nobody said yes
     assert archive.rejects()
     assert json.loads(run("space", "drop", "tiny", "--yes", "--json").stdout)["dropped"] is True
     assert json.loads(run("space", "list", "--json").stdout) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from inspect import cleandoc
 from typing import Annotated, Any
 
 import typer
@@ -35,6 +36,7 @@ class Groups(TyperGroup):
             single.command(cmd_name)(getattr(module, cmd_name))
             command = typer.main.get_command(single)
         command.name = cmd_name
+        _reflow(command)
         return command
 
     def invoke(self, ctx: Any) -> Any:
@@ -46,6 +48,14 @@ class Groups(TyperGroup):
             if message is None:
                 raise
             raise fail(message) from error
+
+
+def _reflow(command: Any) -> None:
+    """Join the lines of each paragraph of help: a terminal breaks them where it ends, not where the source does."""
+    paragraphs = cleandoc(command.help or "").split("\n\n")
+    command.help = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+    for child in getattr(command, "commands", {}).values():
+        _reflow(child)
 
 
 app = typer.Typer(

@@ -32,6 +32,11 @@ def test_command_has_help_that_is_a_sentence(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
+def test_help_has_no_line_breaks_of_its_source(name: str) -> None:
+    assert "\n" not in COMMANDS[name].help.replace("\n\n", "")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
 def test_every_option_and_argument_has_help(name: str) -> None:
     silent = [parameter.name for parameter in make_cli.parameters(COMMANDS[name]) if not parameter.help]
     assert not silent, f"{name}: no help for {', '.join(silent)}"

@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any
 
@@ -63,6 +63,13 @@ class Batch:
     problems: list[tuple[str, ...]]
     rejects: list[Reject] = field(default_factory=list)
     done: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse columns of different lengths: an image would get what belongs to its neighbour."""
+        columns = {f.name: len(getattr(self, f.name)) for f in fields(self) if f.name not in ("rejects", "done")}
+        wrong = [f"{name} {length}" for name, length in columns.items() if length != len(self)]
+        if wrong:
+            raise ValueError(f"columns of a batch of {len(self)} rows differ: {', '.join(wrong)}")
 
     def __len__(self) -> int:
         return len(self.name)

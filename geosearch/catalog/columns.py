@@ -71,11 +71,12 @@ def json_objects(columns: Mapping[str, Sequence[str]], n: int) -> list[str]:
     for key, values in columns.items():
         text = pa.array(values, pa.string())
         value = pc.if_else(pc.match_substring_regex(text, _JSON_NUMBER), text, _quoted(text))
-        pair = pc.binary_join_element_wise(json.dumps(key, ensure_ascii=False) + ": ", value, "")
-        parts.append(pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.string()), pair))
+        pair = pc.binary_join_element_wise(", " + json.dumps(key, ensure_ascii=False) + ": ", value, "")
+        parts.append(pc.if_else(pc.equal(text, ""), pa.scalar("", pa.string()), pair))
     if not parts:
         return ["{}"] * n
-    body = pc.binary_join_element_wise(*parts, ", ", null_handling="skip")
+    # Empty texts and not nulls: pyarrow's join that skips nulls leaves a row of nothing else out altogether.
+    body = pc.utf8_slice_codeunits(pc.binary_join_element_wise(*parts, ""), start=2)
     made: list[str] = pc.binary_join_element_wise("{", body, "}", "").to_pylist()
     return made
 

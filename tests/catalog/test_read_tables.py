@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from catalog_helpers import ISS_HEADER, iss_row
 
 from geosearch.catalog import read_iss, read_table
-from geosearch.catalog.batch import Batch, Reject
+from geosearch.catalog.batch import Batch, Record, Reject, from_records
 from geosearch.catalog.columns import json_objects, numbers
 from geosearch.catalog.options import Options
 from geosearch.errors import CatalogError, InputError
@@ -190,3 +191,18 @@ def test_numbers_and_json_columns() -> None:
     rows = json_objects({"a": ["1e5", "1e999", "-", "\u2028é\\"], "b": ["", "x", "", ""]}, 4)
     assert [json.loads(row) for row in rows] == [{"a": 1e5}, {"a": "1e999", "b": "x"}, {"a": "-"}, {"a": "\u2028é\\"}]
     assert json_objects({}, 2) == ["{}", "{}"]
+    assert json_objects({"a": ["x", "", "y"]}, 3) == ['{"a": "x"}', "{}", '{"a": "y"}']
+    assert json_objects({"a": ["", ""], "é": ["", "1"]}, 2) == ["{}", '{"é": 1}']
+
+
+def test_a_row_whose_further_columns_are_all_empty_keeps_its_place(write_csv: Write) -> None:
+    path = write_csv(["name", "lat", "lon", "note"], [["a", 1, 2, ""], ["b", 3, 4, "of b"], ["c", 95, 6, ""]])
+    batch, rejects = read_all(read_table, path)
+    assert dict(zip(batch.name, batch.properties, strict=True)) == {"a": "{}", "b": '{"note": "of b"}'}
+    assert [reject.name for reject in rejects] == ["c"]
+
+
+def test_a_batch_whose_columns_differ_in_length_is_a_defect() -> None:
+    batch = from_records([Record("a"), Record("b")], [])
+    with pytest.raises(ValueError, match=r"columns of a batch of 2 rows differ: properties 1"):
+        replace(batch, properties=["{}"])

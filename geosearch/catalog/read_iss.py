@@ -55,7 +55,7 @@ def _batch(table: CsvRows, block: Block, finder: FileFinder, options: Options) -
     unnamed = [i for i, parts in enumerate(zip(*(columns[c] for c in NAME_COLUMNS), strict=True)) if not all(parts)]
     wrong |= dict.fromkeys(unnamed, "MISSION, ROLL or FRAME is empty, so the photograph has no name")
 
-    def place(prefix: str, lat: str, lon: str) -> Floats:
+    def place(lat: str, lon: str) -> Floats:
         """Return (n, 2) latitude and longitude, noting what is wrong with them."""
         found = []
         for column in (lat, lon):
@@ -67,10 +67,10 @@ def _batch(table: CsvRows, block: Block, finder: FileFinder, options: Options) -
         wrong.update({i: fault for i, fault in beyond.items() if i not in wrong})
         return np.column_stack(found)
 
-    quads = np.stack([place(c, f"{c}_LAT", f"{c}_LON") for c in CORNERS], axis=1)
+    quads = np.stack([place(f"{c}_LAT", f"{c}_LON") for c in CORNERS], axis=1)
     nadir = np.full((n, 2), np.nan)
     if {"NADIR_LAT", "NADIR_LON"} <= set(columns):
-        nadir = place("NADIR", "NADIR_LAT", "NADIR_LON")
+        nadir = place("NADIR_LAT", "NADIR_LON")
     absent = np.isnan(quads).any(axis=(1, 2))
     partial = absent & ~np.isnan(quads).all(axis=(1, 2))
     half = np.isnan(nadir).any(axis=1) & ~np.isnan(nadir).all(axis=1)

@@ -69,8 +69,10 @@ def search(
     with connect() as client:
         ranking = client.ask(query)
     if html is not None:
+        from geosearch.search.page import ranking_page
+
         html.parent.mkdir(parents=True, exist_ok=True)
-        html.write_text(ranking.to_html(), "utf-8")
+        html.write_text(ranking_page(ranking), "utf-8")
         note(f"written: {html}")
     if json:
         emit(ranking.to_dict(), json=True)

@@ -6,13 +6,10 @@ from collections.abc import Sequence
 from html import escape
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from geosearch.search.ranking import Ranking, Result
 from geosearch.search.thumbnails import thumbnail
 from geosearch.search.worldmap import Mark, circle_map, world_map
-
-if TYPE_CHECKING:
-    from geosearch.search.ranking import Ranking, Result
 
 THUMBNAIL_SIDE = 220
 
@@ -31,7 +28,7 @@ def document(title: str, body: str) -> str:
 
 
 def ranking_page(ranking: Ranking) -> str:
-    """Return the page of one ranking."""
+    """Return a ranking as a self-contained HTML page."""
     query, plan = ranking.query, ranking.plan
     title = question(ranking)
     where = ""

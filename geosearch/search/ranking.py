@@ -76,9 +76,3 @@ class Ranking:
     def to_json(self, indent: int | None = 2) -> str:
         """Return that document as JSON text."""
         return json.dumps(self.to_dict(), ensure_ascii=False, indent=indent, allow_nan=False)
-
-    def to_html(self) -> str:
-        """Return a self-contained HTML page: pictures, map, ranks and distances."""
-        from geosearch.search.page import ranking_page
-
-        return ranking_page(self)

@@ -18,6 +18,7 @@ import psycopg
 from numpy.typing import ArrayLike, NDArray
 from psycopg import sql
 
+from geosearch.database.archives import get_archive_id
 from geosearch.errors import InputError, UnknownNameError
 from geosearch.item import Item, Place
 from geosearch.search.query import Query, unit_vector
@@ -134,6 +135,8 @@ class Client:
         space = self._space(query)
         vector = query.vector
         if query.image is not None or query.text is not None:
+            if query.archive is not None:
+                get_archive_id(self.conn, query.archive)  # before a model is loaded for nothing
             vector = self._encode(space, query)
         with self.conn.transaction():
             # One snapshot for the plan and the answers; nothing here may write.

@@ -10,9 +10,10 @@ from geosearch.database.archives import ensure_archive
 from geosearch.database.connection import connect
 from geosearch.database.spaces import create_space
 from geosearch.encoders import registry
-from geosearch.errors import ModelError
+from geosearch.errors import ModelError, UnknownNameError
 from geosearch.item import Item
 from geosearch.search.client import Client
+from geosearch.search.page import ranking_page
 
 
 @pytest.fixture
@@ -80,7 +81,13 @@ def test_another_models_weights_are_refused(client, conn, tmp_path):
         client.search(text="a desert")
 
 
+def test_an_archive_that_is_none_is_told_before_a_model_is_loaded(client, monkeypatch):
+    monkeypatch.setattr(registry, "load", lambda *_, **__: pytest.fail("the model was loaded"))
+    with pytest.raises(UnknownNameError, match="atlantis"):
+        client.search(text="a desert", archive="atlantis")
+
+
 def test_the_page_carries_the_pictures(client, pictures):
-    page = client.search(image=pictures[0], near=(45, 10)).to_html()
+    page = ranking_page(client.search(image=pictures[0], near=(45, 10)))
     assert page.count("data:image/jpeg;base64,") == 4  # the question and three answers
     assert 'src="http' not in page

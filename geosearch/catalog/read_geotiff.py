@@ -14,6 +14,7 @@ import rasterio
 import rasterio.errors
 import rasterio.transform
 import shapely
+from rasterio._err import CPLE_BaseError
 from rasterio.warp import transform as warp
 
 from geosearch.catalog.batch import Batch, Record, Reject, collect
@@ -50,7 +51,7 @@ def _record(path: Path, name: str) -> Record | Reject:
                 if not has_data(raster):
                     return Reject("every pixel is nodata", name=name, payload=str(path))
                 properties = {
-                    "crs": raster.crs.to_string(),
+                    "crs": place_of(raster)[1].to_string(),
                     "width": raster.width,
                     "height": raster.height,
                     "bands": raster.count,
@@ -74,10 +75,10 @@ def _record(path: Path, name: str) -> Record | Reject:
         return Reject(f"not readable as a GeoTIFF: {reason}{cause}", name=name, payload=str(path))
 
 
-def raster_footprint(raster: Any) -> Footprint:
-    """Return the ground that a raster's pixels cover: its border, densified in its own CRS, then warped.
+def place_of(raster: Any) -> tuple[Any, Any]:
+    """Return a raster's transform and CRS; those of its ground control points where it has no others (Sentinel-1).
 
-    Raises InputError for a raster without a place, or with one that its CRS cannot express in degrees.
+    Raises InputError for a raster without a place.
     """
     transform, crs = raster.transform, raster.crs
     gcps, gcp_crs = raster.gcps
@@ -85,6 +86,15 @@ def raster_footprint(raster: Any) -> Footprint:
         transform, crs = rasterio.transform.from_gcps(gcps), gcp_crs
     if crs is None or transform.is_identity:
         raise InputError("the raster has no place: no CRS or no transform")
+    return transform, crs
+
+
+def raster_footprint(raster: Any) -> Footprint:
+    """Return the ground that a raster's pixels cover: its border, densified in its own CRS, then warped.
+
+    Raises InputError for a raster without a place, or with one that its CRS cannot express in degrees.
+    """
+    transform, crs = place_of(raster)
     if crs.is_geographic and transform.b == 0 and transform.d == 0 and crs.to_epsg() in (4326, 4979):
         west, east = sorted((transform.c, transform.c + transform.a * raster.width))
         south, north = sorted((transform.f, transform.f + transform.e * raster.height))
@@ -97,7 +107,7 @@ def raster_footprint(raster: Any) -> Footprint:
     y = transform.f + transform.d * columns + transform.e * rows
     try:
         lon, lat = warp(crs, "EPSG:4326", x, y)
-    except rasterio.errors.RasterioError as error:
+    except (rasterio.errors.RasterioError, CPLE_BaseError) as error:  # the second: a CRS that is not on the Earth
         raise InputError(f"the raster's border has no place in degrees ({error})") from error
     ring = np.column_stack([lon, lat])
     if not np.isfinite(ring).all():

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 import shapely
 from catalog_helpers import read_all
 from PIL import Image
+from rasterio.control import GroundControlPoint
 from rasterio.transform import Affine
 
 from geosearch.catalog import read_geotiff, read_photo
@@ -46,6 +48,29 @@ def test_a_global_grid_of_0_to_360(write_tif: WriteTif) -> None:
     path = write_tif(crs="EPSG:4326", transform=Affine(360 / 64, 0, 0, 0, -180 / 64, 90))
     rows, _ = read_all(read_geotiff, path)
     assert rows["a.tif"]["footprint"].bounds == (-180, -90, 180, 90)
+
+
+def test_a_raster_with_ground_control_points_alone(write_tif: WriteTif) -> None:
+    """As Sentinel-1 scenes are: no transform and no CRS but those of the points."""
+    corners = [(0, 0, 10, 50), (0, 64, 16.4, 50), (64, 0, 10, 43.6), (64, 64, 16.4, 43.6)]
+    points = [GroundControlPoint(row=row, col=column, x=x, y=y) for row, column, x, y in corners]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+        path = write_tif(crs=None, transform=Affine.identity())
+        with rasterio.open(path, "r+") as raster:
+            raster.gcps = (points, rasterio.CRS.from_epsg(4326))
+    rows, rejects = read_all(read_geotiff, path)
+    assert not rejects
+    assert rows["a.tif"]["footprint"].bounds == pytest.approx((10, 43.6, 16.4, 50))
+    assert rows["a.tif"]["properties"]["crs"] == "EPSG:4326"
+
+
+def test_a_raster_of_a_plan_that_is_nowhere_on_the_earth(write_tif: WriteTif, tmp_path: Path) -> None:
+    write_tif("good.tif")
+    write_tif("plan.tif", crs='LOCAL_CS["site",UNIT["metre",1]]')
+    rows, rejects = read_all(read_geotiff, tmp_path)
+    assert list(rows) == ["good.tif"]
+    assert "no place in degrees" in rejects["plan.tif"].reason
 
 
 def test_rasters_that_cannot_be_catalogued_cost_nothing_else(write_tif: WriteTif, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from operator import index
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +47,10 @@ class Query:
         if len(given) != 1:
             what = "none was" if not given else " and ".join(given) + " were"
             raise InputError(f"a search needs exactly one of image, text, like and vector; {what} given")
+        for name in ("text", "like", "archive", "space", "strategy"):
+            _check_text(name, getattr(self, name), numbers=name == "like")
+        if self.image is not None and not isinstance(self.image, Path) and not hasattr(self.image, "convert"):
+            raise InputError(f"image is a path or a Pillow picture, not {type(self.image).__name__}")
         if self.text is not None and not self.text.strip():
             raise InputError("the text to search for is empty")
         if isinstance(self.image, Path) and not self.image.is_file():
@@ -58,11 +63,6 @@ class Query:
         if self.strategy not in STRATEGIES:
             raise InputError(f"there is no strategy {self.strategy!r}; there are: {', '.join(STRATEGIES)}")
 
-    @property
-    def way(self) -> str:
-        """Which of image, text, like and vector was given."""
-        return next(way for way in WAYS if getattr(self, way) is not None)
-
     @classmethod
     def of(
         cls,
@@ -70,15 +70,36 @@ class Query:
         image: str | Path | Image | None = None,
         vector: ArrayLike | None = None,
         near: Place | tuple[float, float] | None = None,
+        like: str | int | None = None,
+        k: int = 10,
         **rest: Any,
     ) -> Query:
         """Make a query from what a person types: paths as text, places as (latitude, longitude), vectors as lists."""
         return cls(
+            like=_plain(like),
+            k=_plain(k),
             image=Path(image) if isinstance(image, str) else image,
             vector=None if vector is None else unit_vector(vector),
             near=None if near is None else place(near),
             **rest,
         )
+
+
+def _check_text(name: str, value: object, numbers: bool = False) -> None:
+    if value is None or (numbers and isinstance(value, int)):
+        return
+    if not isinstance(value, str):
+        raise InputError(f"{name} is text, not {type(value).__name__}")
+    if "\0" in value:
+        raise InputError(f"{name} holds a null character; leave it out")
+
+
+def _plain(value: Any) -> Any:
+    """Return whole numbers of NumPy and others as Python's; anything else as it is."""
+    try:
+        return value if isinstance(value, bool) else index(value)
+    except TypeError:
+        return value
 
 
 def place(near: Place | tuple[float, float]) -> Place:

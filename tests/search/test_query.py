@@ -33,8 +33,14 @@ def test_exactly_one_way_to_ask():
         Query.of()
     with pytest.raises(InputError, match="text and like were given"):
         Query.of(text="a", like="b")
-    assert Query.of(text="a").way == "text"
-    assert Query.of(vector=[1, 2]).way == "vector"
+    assert Query.of(text="a").text == "a"
+    assert Query.of(vector=[1, 2]).vector is not None
+
+
+def test_whole_numbers_of_numpy_are_whole_numbers():
+    asked = Query.of(like=np.int64(7), k=np.int32(3))
+    assert (asked.like, asked.k) == (7, 3)
+    assert type(asked.k) is int  # the driver sends NumPy's small ones as smallint
 
 
 @pytest.mark.parametrize(
@@ -48,6 +54,12 @@ def test_exactly_one_way_to_ask():
         {"text": "a", "k": 0},
         {"text": "a", "k": 2.5},
         {"text": "a", "k": True},
+        {"text": 5},
+        {"text": "a", "archive": 5},
+        {"text": "a", "archive": "\0"},
+        {"like": "a\0b"},
+        {"like": 1.5},
+        {"image": 5},
         {"text": "a", "k": 2**31},
         {"text": "a", "strategy": "fastest"},
         {"text": "a", "near": "48,16"},

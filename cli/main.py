@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from inspect import cleandoc
 from typing import Annotated, Any
@@ -85,4 +86,7 @@ def geosearch(
 
 def main() -> None:
     """Run the command line; the entry point of the `geosearch` script."""
+    # Threads of torch that wait must sleep: other threads decode, and the database works, on the same cores. Spinning,
+    # they cost a two-core machine most of its speed. Read by OpenMP when torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     app()

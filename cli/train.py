@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -34,8 +33,6 @@ def clip(
 
     An interrupted run goes on from its last checkpoint when the command is given again.
     """
-    # Threads that wait must sleep: the views are drawn on the same cores. Read by OpenMP when torch is loaded.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from geosearch.training.clip import Options
     from geosearch.training.clip import train as run
 

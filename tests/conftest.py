@@ -22,6 +22,7 @@ for _name in [name for name in os.environ if name.startswith("GEOSEARCH_")]:
     if _name not in ("GEOSEARCH_TEST_SERVER", "GEOSEARCH_SHARED_DATA", "GEOSEARCH_SERVER_BIN"):
         del os.environ[_name]
 os.environ["GEOSEARCH_SETTINGS"] = os.devnull
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does, before torch is loaded
 os.environ["GEOSEARCH_HOME"] = f"{os.devnull}/home"  # cannot be made: a test that forgets its own database fails
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
+from geosearch.errors import InputError
+
 
 def _default_home() -> Path:
     # The private cluster never runs as root, so root's data lie where the ordinary user can read them.
@@ -51,10 +53,19 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Read arguments first, then the environment, then the TOML file."""
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=settings_file())
+        file = settings_file()
+        if os.environ.get("GEOSEARCH_SETTINGS") and not file.exists():
+            raise InputError(f"the settings file {file} is not there; correct GEOSEARCH_SETTINGS or unset it")
+        try:
+            return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=file)
+        except ValueError as error:  # no TOML, no UTF-8
+            raise InputError(f"the settings file {file} cannot be read: {error}. Correct that line.") from error
 
 
 @cache
 def settings() -> Settings:
-    """Return the settings of this process, read once (``settings.cache_clear()`` reads them anew)."""
+    """Return the settings of this process, read once (``settings.cache_clear()`` reads them anew).
+
+    Raises InputError for a settings file that cannot be read, pydantic's ValidationError for a value that is wrong.
+    """
     return Settings()

@@ -54,7 +54,9 @@ def run(
     """
     steps = _Steps(tell or (lambda title, done, of: None))
     folder = settings().home / "demo"
-    with steps("database opened"):  # first: what cannot be reached should not be found out after minutes of work
+    # First: what cannot be reached or written should not be found out after minutes of work.
+    page.parent.mkdir(parents=True, exist_ok=True)
+    with steps("database opened"):
         opened = connect(url, autocommit=True)
     with opened as conn:
         with steps("tiles cut from Blue Marble") as progress:
@@ -108,7 +110,6 @@ def run(
         from geosearch.demo.page import demo_page
 
         demo = Demo(len(plan), len(planned), measure.table(asked), page, steps.seconds, model, asked, texts, planned)
-        page.parent.mkdir(parents=True, exist_ok=True)
         archive.write_whole(page, lambda path: path.write_text(demo_page(demo, photo_folder), "utf-8"))
     return demo
 

@@ -32,7 +32,7 @@ begin
     elsif exists (select from geosearch.space s where s.name = create_space.name) then
         raise duplicate_object using
             message = pg_catalog.format('there is a space %s already', name),
-            hint = 'Choose another name, or drop it first: select geosearch.drop_space(name).';
+            hint = 'Choose another name, or drop it first: geosearch space drop, or select geosearch.drop_space(name).';
     end if;
     if model is not null then
         select m.* into model_row from geosearch.model m where m.name = create_space.model;

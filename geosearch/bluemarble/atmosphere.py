@@ -25,7 +25,6 @@ class Weather:
 
 TRAINING = Weather()
 HELD_OUT = Weather(haze=0.35, cloud=0.45, exposure=0.25, tint=0.14, contrast=0.35, grain=5.0)
-CLEAR = Weather(0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 
 
 def apply(photos: Pixels, rng: np.random.Generator, weather: Weather = TRAINING) -> NDArray[np.uint8]:

@@ -2,7 +2,7 @@
 
 A geography's edges are great circles, so a line that was meant along a parallel must be densified before it is stored,
 a shape that passes ±180 must be cut there, and no piece may be so wide that its inside is in doubt.
-docs/decisions/0004-footprints.md gives the reasons and the figures.
+docs/decisions/0003-footprints.md gives the reasons and the figures.
 """
 
 from __future__ import annotations

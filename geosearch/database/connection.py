@@ -34,6 +34,11 @@ def connect(
     url = url or database_url()
     try:
         conn = psycopg.connect(url, application_name="geosearch", autocommit=True)
+    except psycopg.ProgrammingError as error:  # not understood, so nothing was asked
+        raise DatabaseError(
+            f"what is given as the database's address is none of PostgreSQL ({str(error).strip()}). "
+            "It reads like postgresql://user@host:5432/database"
+        ) from error
     except psycopg.OperationalError as error:
         raise DatabaseError(
             f"the database cannot be reached: {error}".strip() + "\n`geosearch doctor` looks into it."

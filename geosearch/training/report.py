@@ -135,8 +135,8 @@ def image_recall(
     return {f"R@{k}": round(100 * v, 1) for k, v in found.at.items()}
 
 
-def prompt_truth(tiles: tuple[Floats, Floats]) -> list[tuple[str, NDArray[np.bool_]]]:
-    """Return each prompt with which tiles are right for it, from ``prompts.json``."""
+def prompt_truth(tiles: tuple[Floats, Floats]) -> list[tuple[str, NDArray[np.bool_], bool]]:
+    """Return each prompt, which tiles are right for it, and whether it names a place, from ``prompts.json``."""
     facts = json.loads((files("geosearch.training") / "prompts.json").read_text("utf-8"))
     lat, lon = tiles
     patch = camera.tile_view(lat, lon, TILE_M, 40)
@@ -156,7 +156,7 @@ def prompt_truth(tiles: tuple[Floats, Floats]) -> list[tuple[str, NDArray[np.boo
             right = np.all(
                 [(shares[k] >= low) & (shares[k] <= high) for k, (low, high) in prompt["mask"].items()], axis=0
             )
-        truth.append((prompt["text"], right))
+        truth.append((prompt["text"], right, bool(prompt.get("names_a_place"))))
     return truth
 
 
@@ -191,12 +191,12 @@ def measure(encoder: Encodes, queries: int = 1000, count: int = 6000, seed: int 
 def _texts(encoder: Encodes, database: NDArray[np.float32], tiles: tuple[Floats, Floats]) -> dict[str, Any]:
     held_out = split().region(*tiles) >= 0
     rows = []
-    for text, right in prompt_truth(tiles):
+    for text, right, names_a_place in prompt_truth(tiles):
         scores = database @ encoder.encode([Item(text=text)])[0]
         row: dict[str, Any] = {"text": text, "right": int(right.sum())}
         row["P@10"] = float(right[np.argsort(-scores)[:10]].mean())
         row["chance"] = round(float(right.mean()), 3)
-        if right[held_out].sum() >= 10:
+        if not names_a_place and right[held_out].sum() >= 10:
             among = np.flatnonzero(held_out)
             row["P@10 held out"] = float(right[among[np.argsort(-scores[among])[:10]]].mean())
             row["chance held out"] = round(float(right[held_out].mean()), 3)

@@ -232,3 +232,8 @@ def test_connections_know_vectors_and_compile_nothing(conn):
     assert conn.execute("select current_setting('application_name')").fetchone() == ("geosearch",)
     assert conn.execute("select '[1,2,3]'::halfvec").fetchone()[0].to_list() == [1, 2, 3]
     assert conn.autocommit is False
+
+
+def test_an_address_that_is_none_is_told_as_such() -> None:
+    with pytest.raises(DatabaseError, match="reads like postgresql://"):
+        connect("nonsense")

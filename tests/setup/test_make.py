@@ -111,10 +111,18 @@ def test_named_python_comes_first(scripts: Path) -> None:
     assert _as_user(scripts, "setup/find-python.sh", PYTHON="mine").stdout.strip() == str(scripts / "bin" / "mine")
 
 
+def _make(*argv: str) -> str:
+    """Run make as a person would: not as a part of the make that runs these tests."""
+    inherited = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES")
+    environment = {name: value for name, value in os.environ.items() if name not in inherited}
+    done = subprocess.run(["make", *argv], cwd=ROOT, capture_output=True, text=True, check=True, env=environment)
+    return done.stdout
+
+
 @MAKE
 def test_help_names_every_target() -> None:
     text = (ROOT / "Makefile").read_text()
-    shown = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    shown = _make("help")
     targets = re.search(r"^\.PHONY: (.*)$", text, re.MULTILINE)
     assert targets is not None
     for target in targets[1].split():
@@ -129,8 +137,7 @@ def test_a_second_run_starts_at_once(tmp_path: Path) -> None:
     (stamps / "checkout").write_text(f"{ROOT}\n")
     for name in ("system", "gdal", "environment"):
         (stamps / name).touch()
-    argv = ["make", "-n", f"VENV={tmp_path}", "DEMO_OPTIONS=", "demo"]
-    planned = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    planned = _make("-n", f"VENV={tmp_path}", "DEMO_OPTIONS=", "demo")
     lines = planned.splitlines()
     assert [line for line in lines if not line.startswith(f"{tmp_path}/bin/geosearch")] == []
     assert lines
@@ -143,8 +150,7 @@ def test_environment_of_another_checkout_is_pointed_here(tmp_path: Path) -> None
     (stamps / "checkout").write_text("/somewhere/else\n")
     for name in ("system", "gdal", "environment"):
         (stamps / name).touch()
-    argv = ["make", "-n", f"VENV={tmp_path}", "lint"]
-    planned = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    planned = _make("-n", f"VENV={tmp_path}", "lint")
     assert f"setup/environment.sh {tmp_path}" in planned
     assert "setup/system.sh" not in planned  # the machine's packages are the same
 

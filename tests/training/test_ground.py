@@ -62,7 +62,8 @@ def test_captions_claim_only_what_is_shown():
 def test_a_clear_sky_changes_nothing_and_weather_does():
     rng = np.random.default_rng(0)
     views = rng.uniform(1, 254, (3, 16, 16, 3)).astype(np.float32)
-    assert np.array_equal(atmosphere.apply(views, rng, atmosphere.CLEAR), np.rint(views).astype(np.uint8))
+    clear = atmosphere.Weather(0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+    assert np.array_equal(atmosphere.apply(views, rng, clear), np.rint(views).astype(np.uint8))
     stormy = atmosphere.apply(np.full((40, 16, 16, 3), 60, np.float32), rng, atmosphere.HELD_OUT)
     assert stormy.std() > 5
 

@@ -20,6 +20,14 @@ def unit_vectors(lat: ArrayLike, lon: ArrayLike) -> Floats:
     return np.stack([np.cos(phi) * np.cos(lam), np.cos(phi) * np.sin(lam), np.sin(phi)], axis=-1)
 
 
+def local_axes(lat: ArrayLike, lon: ArrayLike) -> tuple[Floats, Floats, Floats]:
+    """Return the unit vectors (…, 3) that point up, east and north at places given in degrees, at the poles too."""
+    phi, lam = np.radians(np.asarray(lat, float)), np.radians(np.asarray(lon, float))
+    east = np.stack([-np.sin(lam), np.cos(lam), np.zeros_like(lam)], axis=-1)
+    north = np.stack([-np.sin(phi) * np.cos(lam), -np.sin(phi) * np.sin(lam), np.cos(phi)], axis=-1)
+    return unit_vectors(lat, lon), east, north
+
+
 def lat_lon(vectors: ArrayLike) -> tuple[Floats, Floats]:
     """Return (lat, lon) in degrees of vectors (…, 3), which need not have unit length."""
     x, y, z = np.moveaxis(np.asarray(vectors, float), -1, 0)
@@ -39,10 +47,7 @@ def distance_m(lat1: ArrayLike, lon1: ArrayLike, lat2: ArrayLike, lon2: ArrayLik
 
 def destination(lat: ArrayLike, lon: ArrayLike, bearing_deg: ArrayLike, metres: ArrayLike) -> tuple[Floats, Floats]:
     """Return (lat, lon) reached from a place along a great circle: bearing clockwise from north, distance in metres."""
-    phi, lam = np.radians(np.asarray(lat, float)), np.radians(np.asarray(lon, float))
+    here, east, north = local_axes(lat, lon)
     theta, delta = np.radians(np.asarray(bearing_deg, float)), np.asarray(metres, float) / EARTH_RADIUS_M
-    north = np.stack([-np.sin(phi) * np.cos(lam), -np.sin(phi) * np.sin(lam), np.cos(phi)], axis=-1)
-    east = np.stack([-np.sin(lam), np.cos(lam), np.zeros_like(lam)], axis=-1)
-    here = unit_vectors(lat, lon)
     heading = np.cos(theta)[..., None] * north + np.sin(theta)[..., None] * east
     return lat_lon(np.cos(delta)[..., None] * here + np.sin(delta)[..., None] * heading)

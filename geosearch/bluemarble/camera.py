@@ -9,18 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from geosearch.bluemarble.raster import Patch
-from geosearch.geometry import EARTH_RADIUS_M, Floats, unit_vectors
+from geosearch.geometry import EARTH_RADIUS_M, Floats, local_axes, unit_vectors
 
 ISS_ALTITUDE_M = 420_000.0
-
-
-def _axes(lat: ArrayLike, lon: ArrayLike) -> tuple[Floats, Floats, Floats]:
-    """Return unit vectors (…, 3) up, east and north at places."""
-    phi, lam = np.radians(np.asarray(lat, float)), np.radians(np.asarray(lon, float))
-    zero = np.zeros_like(phi)
-    east = np.stack([-np.sin(lam), np.cos(lam), zero], -1)
-    north = np.stack([-np.sin(phi) * np.cos(lam), -np.sin(phi) * np.sin(lam), np.cos(phi)], -1)
-    return unit_vectors(lat, lon), east, north
 
 
 def _pixel_offsets(size: int) -> NDArray[np.float32]:
@@ -40,7 +31,7 @@ def tile_view(lat: ArrayLike, lon: ArrayLike, width_m: ArrayLike, size: int, tur
     lat, lon, width_m, turn_deg: shape (n,) or scalars. Row 0 is the far (northern) side.
     """
     lat, lon, width_m, turn = np.broadcast_arrays(np.atleast_1d(lat), lon, width_m, turn_deg)
-    up, east, north = _axes(lat, lon)
+    up, east, north = local_axes(lat, lon)
     t = np.radians(turn.astype(float))[:, None]
     right, ahead = np.cos(t) * east - np.sin(t) * north, np.sin(t) * east + np.cos(t) * north
     half = np.tan(width_m.astype(float) / 2 / EARTH_RADIUS_M)[:, None]
@@ -55,7 +46,7 @@ def tile_corners(lat: ArrayLike, lon: ArrayLike, width_m: ArrayLike) -> tuple[Fl
 
     The sides of a gnomonic square are great circles, as are the edges of a PostGIS geography: the polygon is exact.
     """
-    up, east, north = _axes(np.atleast_1d(lat), np.atleast_1d(lon))
+    up, east, north = local_axes(np.atleast_1d(lat), np.atleast_1d(lon))
     half = np.tan(np.broadcast_to(np.asarray(width_m, float), up.shape[:1]) / 2 / EARTH_RADIUS_M)[:, None]
     corners = np.stack([up + half * (sx * east + sy * north) for sx, sy in ((-1, -1), (1, -1), (1, 1), (-1, 1))], 1)
     patch = np.degrees(np.arctan2(corners[..., 2], np.hypot(corners[..., 0], corners[..., 1])))
@@ -85,7 +76,7 @@ def photo_view(
     slant = np.linalg.norm(line, axis=-1, keepdims=True)
     forward = line / slant
     # "Up" in the picture is away from the Earth's centre, rolled by the turn; straight down it is north-ish.
-    helper = eye + 0.05 * _axes(nadir_lat, nadir_lon)[2]
+    helper = eye + 0.05 * local_axes(nadir_lat, nadir_lon)[2]
     right = np.cross(forward, helper)
     right /= np.linalg.norm(right, axis=-1, keepdims=True)
     above = np.cross(right, forward)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +13,11 @@ from geosearch.catalog.columns import dates, json_objects, numbers
 from geosearch.catalog.corners import corners
 from geosearch.catalog.crossing import Geometries
 from geosearch.catalog.csv_rows import Block, CsvRows
-from geosearch.catalog.files import MISSING_FILE, FileFinder
+from geosearch.catalog.files import FileFinder
 from geosearch.catalog.options import Options
 from geosearch.catalog.places import Wrong, latitudes, longitudes
 from geosearch.catalog.problems import NO_AREA, SELF_CROSSING
-from geosearch.catalog.table_rows import UNREADABLE_DATE, by_header, keep_as_written, without
+from geosearch.catalog.table_rows import UNREADABLE_DATE, by_header, find_files, keep_as_written, without
 from geosearch.errors import CatalogError
 from geosearch.geometry import Floats
 
@@ -91,7 +91,7 @@ def _batch(table: CsvRows, block: Block, finder: FileFinder, options: Options) -
 
     captured, unreadable = dates(columns.get("YYYYMMDD", ("",) * n))
     problems = _problems(crossed, hollow, unreadable)
-    uri, content = _files(columns.get("URL", ("",) * n), names, finder, table.path.parent, wrong, problems)
+    uri, content = find_files(columns.get("URL", ("",) * n), names, finder, table.path.parent, wrong, problems)
     used = {*CORNER_COLUMNS, "NADIR_LAT", "NADIR_LON", "URL", "YYYYMMDD"}
     properties = json_objects({h.lower(): values for h, values in columns.items() if h and h not in used}, n)
     keep_as_written(properties, "yyyymmdd", columns.get("YYYYMMDD", ()), unreadable)
@@ -117,20 +117,3 @@ def _problems(crossed: Flags, hollow: Flags, unreadable: Flags) -> list[tuple[st
         for i in np.flatnonzero(rows):
             found[i] += (what,)
     return found
-
-
-def _files(
-    urls: Sequence[str],
-    names: Sequence[str],
-    finder: FileFinder,
-    base: Path,
-    wrong: Wrong,
-    problems: list[tuple[str, ...]],
-) -> tuple[list[str | None], list[bytes | None]]:
-    uri: list[str | None] = [None] * len(names)
-    content: list[bytes | None] = [None] * len(names)
-    for i, (url, name) in enumerate(zip(urls, names, strict=True)):
-        if i not in wrong:
-            uri[i], content[i], missing = finder.find(url.strip(), base, name)
-            problems[i] += (MISSING_FILE,) if missing else ()
-    return uri, content

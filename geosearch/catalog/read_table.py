@@ -11,11 +11,11 @@ from geosearch.catalog.batch import Batch
 from geosearch.catalog.columns import dates, json_objects, numbers
 from geosearch.catalog.crossing import Geometries
 from geosearch.catalog.csv_rows import Block, CsvRows
-from geosearch.catalog.files import MISSING_FILE, FileFinder
+from geosearch.catalog.files import FileFinder
 from geosearch.catalog.footprints import boxes
 from geosearch.catalog.options import Options
 from geosearch.catalog.places import Wrong, latitudes, longitudes
-from geosearch.catalog.table_rows import UNREADABLE_DATE, by_header, keep_as_written, without
+from geosearch.catalog.table_rows import UNREADABLE_DATE, by_header, find_files, keep_as_written, without
 from geosearch.errors import CatalogError
 from geosearch.geometry import Floats
 
@@ -120,10 +120,7 @@ def _batch(table: CsvRows, block: Block, columns: dict[str, str], finder: FileFi
     content: list[bytes | None] = [None] * n
     if "uri" in columns or options.files:
         references = by_column[columns["uri"]] if "uri" in columns else [""] * n
-        for i, (reference, name) in enumerate(zip(references, names, strict=True)):
-            if i not in wrong:
-                uri[i], content[i], missing = finder.find(reference.strip(), table.path.parent, name)
-                problems[i] += (MISSING_FILE,) if missing else ()
+        uri, content = find_files(references, names, finder, table.path.parent, wrong, problems)
     used = set(columns.values())
     properties = json_objects({h: values for h, values in by_column.items() if h and h not in used}, n)
     if "captured_at" in columns:

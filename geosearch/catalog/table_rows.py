@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from geosearch.catalog.batch import Batch, Reject
+from geosearch.catalog.files import MISSING_FILE, FileFinder
 from geosearch.catalog.places import Wrong
 
 UNREADABLE_DATE = "unreadable date"
@@ -36,3 +38,21 @@ def keep_as_written(properties: list[str], key: str, values: Sequence[str], rows
 def by_header(header: Sequence[str], rows: Sequence[Sequence[str]]) -> dict[str, tuple[str, ...]]:
     """Return rows as columns under their names."""
     return dict(zip(header, zip(*rows, strict=True), strict=True)) if rows else dict.fromkeys(header, ())
+
+
+def find_files(
+    references: Sequence[str],
+    names: Sequence[str],
+    finder: FileFinder,
+    base: Path,
+    wrong: Wrong,
+    problems: list[tuple[str, ...]],
+) -> tuple[list[str | None], list[bytes | None]]:
+    """Return uri and content hash of each row that is not wrong; a file that is missing is told among its problems."""
+    uri: list[str | None] = [None] * len(names)
+    content: list[bytes | None] = [None] * len(names)
+    for i, (reference, name) in enumerate(zip(references, names, strict=True)):
+        if i not in wrong:
+            uri[i], content[i], missing = finder.find(reference.strip(), base, name)
+            problems[i] += (MISSING_FILE,) if missing else ()
+    return uri, content

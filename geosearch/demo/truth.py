@@ -10,7 +10,7 @@ import numpy as np
 import psycopg
 import shapely
 
-from geosearch.geometry import EARTH_RADIUS_M, Floats, unit_vectors
+from geosearch.geometry import EARTH_RADIUS_M, Floats, local_axes, unit_vectors
 from geosearch.search.shape import Shape, middle, rings
 
 LEAST_M2 = 1.0  # below this an overlap is a shared border and rounding
@@ -46,10 +46,7 @@ def overlaps_m2(footprint: Shape, others: Sequence[Shape]) -> list[float]:
 
 
 def _plane(shape: Shape, centre: tuple[float, float]) -> shapely.Geometry:
-    up = unit_vectors(*centre)
-    phi, lam = np.radians(centre)
-    east = np.array([-np.sin(lam), np.cos(lam), 0.0])
-    north = np.array([-np.sin(phi) * np.cos(lam), -np.sin(phi) * np.sin(lam), np.cos(phi)])
+    up, east, north = local_axes(*centre)
 
     def flat(ring: Floats) -> Floats:
         v = unit_vectors(ring[:, 1], ring[:, 0])

@@ -17,7 +17,7 @@ from geosearch.bluemarble.raster import LAKE, OCEAN
 from geosearch.bluemarble.tiles import TILE_M, land_tiles
 from geosearch.evaluation.histogram import colour_histogram
 from geosearch.evaluation.recall import chance, first_hits, recall
-from geosearch.geometry import EARTH_RADIUS_M, Floats, angle, unit_vectors
+from geosearch.geometry import EARTH_RADIUS_M, Floats, angle, local_axes, unit_vectors
 from geosearch.item import Item
 from geosearch.training.split import split
 from geosearch.training.views import land_places, nadirs
@@ -57,22 +57,18 @@ SETTINGS = (
 
 @dataclass(frozen=True)
 class Photos:
-    """Photographs and what they show: pictures (n, s, s, 3) uint8, target places, and overlapping tiles' indices."""
+    """Photographs and what they show: pictures (n, s, s, 3) uint8, and the overlapping tiles' indices of each."""
 
     pictures: NDArray[np.uint8]
-    lat: Floats
-    lon: Floats
-    nadir_lat: Floats
-    nadir_lon: Floats
     relevant: list[NDArray[np.int64]]
 
 
 def photographs(n: int, held_out: bool, setting: Setting, tiles: tuple[Floats, Floats], seed: int) -> Photos:
     """Return n simulated photographs, all of ground, whose centres lie in the held-out caps or all outside them."""
     rng, earth = np.random.default_rng(seed), raster.load()
-    parts: list[tuple[Any, ...]] = []
-    have = 0
-    while have < n:
+    blocks: list[NDArray[np.uint8]] = []
+    relevant: list[NDArray[np.int64]] = []
+    while len(relevant) < n:
         lat, lon = land_places(6 * BLOCK, rng, 60_000.0)
         inside = split().region(lat, lon) >= 0 if held_out else split().trainable(lat, lon)
         lat, lon = lat[inside][:BLOCK], lon[inside][:BLOCK]
@@ -83,20 +79,14 @@ def photographs(n: int, held_out: bool, setting: Setting, tiles: tuple[Floats, F
         good = ~np.isnan(patch.lat).any((1, 2)) & (np.abs(eye_lat) <= 60)
         pictures = atmosphere.apply(earth.sample(patch.lat[good], patch.lon[good]), rng, setting.weather)
         ground = unit_vectors(patch.lat[good][:, ::5, ::5], patch.lon[good][:, ::5, ::5]).reshape(len(pictures), -1, 3)
-        parts.append((pictures, lat[good], lon[good], eye_lat[good], eye_lon[good], overlapping(ground, tiles)))
-        have += len(pictures)
-    columns = list(zip(*parts, strict=True))
-    pictures, lat, lon, nadir_lat, nadir_lon = (np.concatenate(c)[:n] for c in columns[:5])
-    relevant = [tiles_seen for part in columns[5] for tiles_seen in part][:n]
-    return Photos(pictures, lat, lon, nadir_lat, nadir_lon, relevant)
+        blocks.append(pictures)
+        relevant += overlapping(ground, tiles)
+    return Photos(np.concatenate(blocks)[:n], relevant[:n])
 
 
 def overlapping(ground: Floats, tiles: tuple[Floats, Floats], width_m: float = TILE_M) -> list[NDArray[np.int64]]:
     """Return, for each view's ground points (n, p, 3), the indices of the tiles in which at least one of them lies."""
-    centres = unit_vectors(*tiles)
-    lam = np.radians(tiles[1])
-    east = np.stack([-np.sin(lam), np.cos(lam), np.zeros_like(lam)], -1)
-    north = np.cross(centres, east)
+    centres, east, north = local_axes(*tiles)
     half = np.tan(width_m / 2 / EARTH_RADIUS_M)
     found = []
     for points in ground:

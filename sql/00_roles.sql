@@ -32,6 +32,7 @@ grant insert, update, delete on geosearch.archive, geosearch.image, geosearch.re
 grant update (active, model_id) on geosearch.space to geosearch_admin;
 grant insert, update on geosearch.archive, geosearch.model to geosearch_ingest;
 grant insert, update, delete on geosearch.image, geosearch.reject to geosearch_ingest;
+grant usage on sequence geosearch.version_seq to geosearch_admin, geosearch_ingest;
 
 -- Vector tables that are already there; create_space sees to later ones.
 do $$

@@ -59,10 +59,22 @@ comment on column geosearch.space.model_id is 'The model that makes its vectors;
 comment on column geosearch.space.dimension is 'Length of its vectors.';
 comment on column geosearch.space.metric is 'How two vectors compare: cosine.';
 comment on column geosearch.space.embeds is 'What a vector stands for: image.';
-comment on column geosearch.space.indexed_as is 'The approximate index over its vectors; null where there is none.';
+comment on column geosearch.space.indexed_as is 'What its approximate index holds: halfvec (the vectors) or bit (their sign codes); null where there is none.';
+comment on column geosearch.space.extents is
+    'The classes of extent (geosearch.cell) that its rows were ever of, bit by bit: 1 for class 0, 2 for class 1 …';
+comment on column geosearch.space.centre is
+    'The mean of its vectors of length 1, which sign codes are taken about; null until it is learned.';
 comment on column geosearch.space.layout_version is 'Version of the layout of its table, for migrations.';
 comment on column geosearch.space.active is 'Whether it is offered where no space is named.';
 comment on column geosearch.space.created_at is 'When it was made.';
+
+comment on table geosearch.cell_count is
+    'How many images a space has in each cell, as last counted (geosearch.count_cells): what searches estimate from.';
+comment on column geosearch.cell_count.space_id is 'The space.';
+comment on column geosearch.cell_count.cell is 'The cell, with its class of extent (geosearch.cell).';
+comment on column geosearch.cell_count.images is 'How many.';
+
+comment on sequence geosearch.version_seq is 'The versions of vectors.';
 
 comment on table geosearch.installed_sql is 'The files of functions and views that this database holds.';
 comment on column geosearch.installed_sql.name is 'File name.';

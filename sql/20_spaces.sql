@@ -3,6 +3,106 @@
 -- name in the extensions' schema, where others may be allowed to make some, would suit some calls better and win.
 drop function if exists geosearch.create_space;
 drop function if exists geosearch.drop_space;
+drop function if exists geosearch.create_space_table;
+drop function if exists geosearch.finish_space_table;
+drop function if exists geosearch.add_space_triggers;
+
+-- The table of a space in two steps: `geosearch space reorder` fills a second one between them.
+create function geosearch.create_space_table(table_name text, space text, dimension int)
+returns void
+language plpgsql
+set search_path from current
+as $$
+declare
+    about record;
+begin
+    -- What every search reads comes first and is never null: its place in the row is then known without looking.
+    execute pg_catalog.format(
+        'create table geosearch.%1$I (
+            image_id bigint not null,
+            version bigint not null,
+            x float8 not null,
+            y float8 not null,
+            z float8 not null,
+            cap float8 not null,
+            reach_m float8 not null,
+            embedded_at timestamptz not null default now(),
+            cell int not null,
+            archive_id int not null,
+            %4$s
+            embedding halfvec(%2$s) not null,
+            captured_at timestamptz,
+            content_sha256 bytea,
+            -- A vector of length 0 has no direction, hence no cosine.
+            constraint %3$I check (l2_norm(embedding) > 0)
+        )', table_name, dimension, table_name || '_embedding_check',
+        case when dimension > 3900 then pg_catalog.format('code bit(%s) not null,', dimension) else '' end);
+    -- Inline while a row fits a page (8 kB): a scan that must fetch every vector from elsewhere takes nine times longer.
+    execute pg_catalog.format('alter table geosearch.%I alter column embedding set storage %s',
+        table_name, case when dimension <= 3900 then 'plain' else 'external' end);
+    execute pg_catalog.format('comment on table geosearch.%I is %L', table_name, pg_catalog.format(
+        'The vectors of space %s, in the order of cell; made by geosearch.create_space, removed by drop_space.', space));
+    for about in
+        select * from (values
+            ('image_id', 'The image.'),
+            ('version', 'A number that no other vector of any space ever had; drawn when the vector changes.'),
+            ('x', 'Unit vector of a point of the image''s place: cos(latitude) cos(longitude); 0 without a place.'),
+            ('y', 'cos(latitude) sin(longitude).'),
+            ('z', 'sin(latitude).'),
+            ('cap', 'The angle in radians beyond which nothing of the place lies from there.'),
+            ('reach_m', 'As of the image.'),
+            ('embedded_at', 'When.'),
+            ('cell', 'Where it lies (geosearch.cell); the table is kept in this order.'),
+            ('archive_id', 'As of the image.'),
+            ('code', 'The signs of the vector, less the centre of the space: what an index holds of so long a vector.'),
+            ('embedding', 'The vector, in half precision.'),
+            ('captured_at', 'As of the image.'),
+            ('content_sha256', 'SHA-256 of the pixels that were embedded.')) as c (name, text)
+        where dimension > 3900 or c.name <> 'code'
+    loop
+        execute pg_catalog.format('comment on column geosearch.%I.%I is %L', table_name, about.name, about.text);
+    end loop;
+    execute pg_catalog.format('grant select on geosearch.%I to geosearch_admin, geosearch_ingest, geosearch_read',
+        table_name);
+    execute pg_catalog.format('grant insert, update, delete on geosearch.%I to geosearch_admin, geosearch_ingest',
+        table_name);
+end $$;
+comment on function geosearch.create_space_table is 'Makes an empty table of vectors, without keys. For the owner.';
+
+create function geosearch.add_space_triggers(table_name text, dimension int)
+returns void
+language plpgsql
+set search_path from current
+as $$
+begin
+    execute pg_catalog.format(
+        'create trigger fill before insert or update on geosearch.%I for each row'
+        ' execute function geosearch.fill_space_row(%s)', table_name, case when dimension > 3900 then '''code''' end);
+    execute pg_catalog.format(
+        'create trigger extents_inserted after insert on geosearch.%I referencing new table as changed'
+        ' for each statement execute function geosearch.note_extents()', table_name);
+    execute pg_catalog.format(
+        'create trigger extents_updated after update on geosearch.%I referencing new table as changed'
+        ' for each statement execute function geosearch.note_extents()', table_name);
+end $$;
+comment on function geosearch.add_space_triggers is 'Gives a table of vectors its triggers. For the owner.';
+
+create function geosearch.finish_space_table(table_name text, dimension int)
+returns void
+language plpgsql
+set search_path from current
+as $$
+begin
+    execute pg_catalog.format('alter table geosearch.%I add constraint %I primary key (image_id)',
+        table_name, table_name || '_pkey');
+    execute pg_catalog.format('create index %I on geosearch.%I (cell)', table_name || '_cell_idx', table_name);
+    perform geosearch.add_space_triggers(table_name, dimension);
+    -- Not checked at once: that would read all images under a lock. `validate constraint` does, without one.
+    execute pg_catalog.format(
+        'alter table geosearch.%I add constraint %I foreign key (image_id) references geosearch.image (id)'
+        ' on delete cascade not valid', table_name, table_name || '_image_id_fkey');
+end $$;
+comment on function geosearch.finish_space_table is 'Gives a table of vectors its keys and triggers. For the owner.';
 
 create function geosearch.create_space(
     name text, dimension int, model text default null, metric text default 'cosine', embeds text default 'image')
@@ -50,35 +150,12 @@ begin
     end if;
 
     insert into geosearch.space (name, model_id, dimension, metric, embeds, layout_version)
-    values (name, model_row.id, dimension, metric, embeds, 1)
+    values (name, model_row.id, dimension, metric, embeds, 2)
     returning id into space_id;
-    execute pg_catalog.format(
-        'create table geosearch.%1$I (
-            image_id bigint not null,
-            content_sha256 bytea,
-            embedding halfvec(%2$s) not null,
-            embedded_at timestamptz not null default now(),
-            constraint %3$I primary key (image_id),
-            constraint %4$I foreign key (image_id) references geosearch.image (id) on delete cascade,
-            -- A vector of length 0 has no direction, hence no cosine.
-            constraint %5$I check (l2_norm(embedding) > 0)
-        )', 'space_' || name, dimension, 'space_' || name || '_pkey', 'space_' || name || '_image_id_fkey',
-        'space_' || name || '_embedding_check');
-    -- Inline while a row fits a page (8 kB): a scan that must fetch every vector from elsewhere takes nine times longer.
-    execute pg_catalog.format('alter table geosearch.%I alter column embedding set storage %s',
-        'space_' || name, case when dimension <= 3900 then 'plain' else 'external' end);
-    execute pg_catalog.format('comment on table geosearch.%I is %L', 'space_' || name,
-        pg_catalog.format('The vectors of space %s; made by geosearch.create_space, removed by drop_space.', name));
-    execute pg_catalog.format('comment on column geosearch.%I.image_id is %L', 'space_' || name, 'The image.');
-    execute pg_catalog.format('comment on column geosearch.%I.content_sha256 is %L', 'space_' || name,
-        'SHA-256 of the pixels that were embedded.');
-    execute pg_catalog.format('comment on column geosearch.%I.embedding is %L', 'space_' || name,
-        'The vector, in half precision.');
-    execute pg_catalog.format('comment on column geosearch.%I.embedded_at is %L', 'space_' || name, 'When.');
-    execute pg_catalog.format('grant select on geosearch.%I to geosearch_admin, geosearch_ingest, geosearch_read',
-        'space_' || name);
-    execute pg_catalog.format('grant insert, update, delete on geosearch.%I to geosearch_admin, geosearch_ingest',
-        'space_' || name);
+    perform geosearch.create_space_table('space_' || name, name, dimension);
+    perform geosearch.finish_space_table('space_' || name, dimension);
+    execute pg_catalog.format('alter table geosearch.%I validate constraint %I',
+        'space_' || name, 'space_' || name || '_image_id_fkey');
     return space_id;
 end $$;
 comment on function geosearch.create_space is
@@ -105,5 +182,21 @@ begin
 end $$;
 comment on function geosearch.drop_space is 'Removes a space, its table, its vectors and its rejects. For admins.';
 
-revoke all on function geosearch.create_space, geosearch.drop_space from public;
+revoke all on function
+    geosearch.create_space, geosearch.drop_space, geosearch.create_space_table, geosearch.finish_space_table,
+    geosearch.add_space_triggers
+    from public;
 grant execute on function geosearch.create_space, geosearch.drop_space to geosearch_admin;
+
+-- Tables that a migration brought from layout 1: their triggers, and what these would have filled in.
+do $$
+declare
+    made record;
+begin
+    for made in select s.name, s.dimension from geosearch.space s where s.extents & 256 <> 0 loop
+        perform geosearch.add_space_triggers('space_' || made.name, made.dimension);
+        execute pg_catalog.format('update geosearch.%I s set image_id = s.image_id', 'space_' || made.name);
+        update geosearch.space s set extents = s.extents & 255 where s.name = made.name;
+        perform geosearch.count_cells(made.name);
+    end loop;
+end $$;

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any, ClassVar
 
 from geoalchemy2 import Geography, WKBElement
-from pgvector.sqlalchemy import HALFVEC
+from pgvector.sqlalchemy import BIT, HALFVEC
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -34,6 +34,9 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 SCHEMA = "geosearch"
+
+# Up to here a vector lies in its row; above, it is stored apart, with its signs in the row (column code).
+INLINE_DIMENSIONS = 3900
 
 # An image's place: its footprint, or its nadir where there is no footprint.
 PLACE = text("coalesce(footprint, nadir)")
@@ -62,6 +65,7 @@ class Base(DeclarativeBase):
         bytes: LargeBinary,
         dict[str, Any]: JSONB,
         list[str]: ARRAY(Text),
+        list[int]: ARRAY(BigInteger),
     }
 
 
@@ -170,6 +174,7 @@ class Space(Base):
         CheckConstraint("dimension between 1 and 16000", name="dimension"),
         CheckConstraint("metric = 'cosine'", name="metric"),
         CheckConstraint("embeds = 'image'", name="embeds"),
+        CheckConstraint("indexed_as in ('halfvec', 'bit')", name="indexed_as"),
     )
 
     id: Mapped[int] = mapped_column(Integer, Identity(always=True), primary_key=True)
@@ -182,6 +187,89 @@ class Space(Base):
     layout_version: Mapped[int] = mapped_column(Integer)
     active: Mapped[bool] = mapped_column(Boolean, server_default=text("true"))
     created_at: Mapped[datetime] = mapped_column(server_default=_now)
+    extents: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    centre: Mapped[Any | None] = mapped_column(HALFVEC())
+
+
+class CellCount(Base):
+    """How many images a space has in each cell, as last counted."""
+
+    __tablename__ = "cell_count"
+
+    space_id: Mapped[int] = mapped_column(ForeignKey("geosearch.space.id", ondelete="CASCADE"), primary_key=True)
+    cell: Mapped[int] = mapped_column(Integer, primary_key=True)
+    images: Mapped[int] = mapped_column(BigInteger)
+
+
+class SavedQuery(Base):
+    """A question to the worker, and what became of it. Who asks may insert the columns from text to strategy alone."""
+
+    __tablename__ = "query"
+    __table_args__ = (
+        CheckConstraint(
+            'num_nonnulls(text, image, image_uri, "like") >= 1 and num_nonnulls(image, image_uri, "like") <= 1',
+            name="asks",
+        ),
+        # Bounds on all that a stranger may store.
+        CheckConstraint("text ~ '[^[:space:]]' and length(text) <= 10000", name="text"),
+        CheckConstraint("octet_length(image) between 1 and 20971520", name="image"),
+        CheckConstraint("length(image_uri) between 1 and 2000", name="image_uri"),
+        CheckConstraint("st_npoints(near::geometry) between 1 and 10000", name="near"),
+        CheckConstraint("radius_m >= 0 and radius_m < 'infinity'::double precision", name="radius_m"),
+        CheckConstraint("k between 1 and 10000", name="k"),
+        CheckConstraint("lambda between 0 and 1", name="lambda"),
+        CheckConstraint("cardinality(among) <= 100000", name="among"),
+        CheckConstraint("length(space) <= 200", name="space"),
+        CheckConstraint("length(archive) <= 2000", name="archive"),
+        CheckConstraint("length(strategy) <= 200", name="strategy"),
+        CheckConstraint("state in ('waiting', 'working', 'done', 'failed')", name="state"),
+        Index("query_open_idx", "id", postgresql_where=text("state in ('waiting', 'working')")),
+        Index(None, "asked_by", "id"),
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    asked_by: Mapped[str] = mapped_column(server_default=text("current_user"))
+    asked_at: Mapped[datetime] = mapped_column(server_default=_now)
+    # The transaction that asked, also where it did so below a savepoint, of which xmin would be another.
+    asked_in: Mapped[int] = mapped_column(BigInteger, server_default=text("(pg_current_xact_id()::text)::bigint"))
+    text: Mapped[str | None]
+    image: Mapped[bytes | None]
+    image_uri: Mapped[str | None]
+    like: Mapped[int | None] = mapped_column(BigInteger)
+    near: Mapped[WKBElement | None] = mapped_column(Geography("GEOMETRY", srid=4326, spatial_index=False))
+    radius_m: Mapped[float] = mapped_column(server_default=text("2500000"))
+    k: Mapped[int] = mapped_column(Integer, server_default=text("10"))
+    lambda_: Mapped[float] = mapped_column("lambda", server_default=text("0.5"))
+    archive: Mapped[str | None]
+    captured_from: Mapped[datetime | None]
+    captured_to: Mapped[datetime | None]
+    among: Mapped[list[int] | None]
+    space: Mapped[str | None]
+    strategy: Mapped[str] = mapped_column(server_default=text("'auto'"))
+    state: Mapped[str] = mapped_column(server_default=text("'waiting'"))
+    attempts: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    killed: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    worker: Mapped[str | None]
+    started_at: Mapped[datetime | None]
+    answered_at: Mapped[datetime | None]
+    reason: Mapped[str | None]
+    answers: Mapped[int | None] = mapped_column(Integer)
+    searched_space: Mapped[str | None]
+    model: Mapped[str | None]
+
+
+class RankedImage(Base):
+    """One answer. image_id refers to no image by constraint: what was answered stays when the image is removed."""
+
+    __tablename__ = "ranking"
+    __table_args__ = (UniqueConstraint("query_id", "rank"),)
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    query_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("geosearch.query.id", ondelete="CASCADE"))
+    rank: Mapped[int] = mapped_column(Integer)
+    image_id: Mapped[int] = mapped_column(BigInteger)
+    similarity: Mapped[float]
+    distance_m: Mapped[float | None]
 
 
 class InstalledSql(Base):
@@ -196,12 +284,21 @@ class InstalledSql(Base):
 
 
 def space_table(name: str, dimension: int) -> Table:
-    """Return the vector table of a space of layout 1 as a SQLAlchemy table, apart from the models' metadata."""
+    """Return the vector table of a space of layout 2 as a SQLAlchemy table, apart from the models' metadata.
+
+    A trigger fills in all but image_id, embedding and content_sha256.
+    """
     return Table(
         f"space_{name}",
         MetaData(schema=SCHEMA),
         Column("image_id", BigInteger, primary_key=True),
-        Column("content_sha256", LargeBinary),
-        Column("embedding", HALFVEC(dimension), nullable=False),
+        Column("version", BigInteger, nullable=False),
+        *(Column(axis, Double, nullable=False) for axis in ("x", "y", "z", "cap", "reach_m")),
         Column("embedded_at", DateTime(timezone=True), nullable=False, server_default=_now),
+        Column("cell", Integer, nullable=False),
+        Column("archive_id", Integer, nullable=False),
+        *([Column("code", BIT(dimension), nullable=False)] if dimension > INLINE_DIMENSIONS else []),
+        Column("embedding", HALFVEC(dimension), nullable=False),
+        Column("captured_at", DateTime(timezone=True)),
+        Column("content_sha256", LargeBinary),
     )

@@ -1,10 +1,10 @@
--- The three groups and what they may do with the schema's tables. Roles belong to the whole server, not to this
+-- The four groups and what they may do with the schema's tables. Roles belong to the whole server, not to this
 -- database: they are made once and never dropped here.
 do $$
 declare
     role text;
 begin
-    foreach role in array array['geosearch_admin', 'geosearch_ingest', 'geosearch_read'] loop
+    foreach role in array array['geosearch_admin', 'geosearch_ingest', 'geosearch_ask', 'geosearch_read'] loop
         if not exists (select from pg_catalog.pg_roles where rolname = role) then
             begin
                 execute format('create role %I nologin', role);
@@ -15,7 +15,8 @@ begin
                     raise insufficient_privilege using
                         message = format('role %s does not exist and %s may not create it', role, current_user),
                         hint = 'Let a superuser run: create role geosearch_admin nologin; '
-                               'create role geosearch_ingest nologin; create role geosearch_read nologin;';
+                               'create role geosearch_ingest nologin; create role geosearch_ask nologin; '
+                               'create role geosearch_read nologin;';
             end;
         end if;
     end loop;
@@ -23,7 +24,7 @@ end $$;
 
 -- Grants name every group rather than make one a member of another: membership may only be granted by whom
 -- PostgreSQL 16 and later call an admin of the role, and several databases share these roles.
-grant usage on schema geosearch to geosearch_admin, geosearch_ingest, geosearch_read;
+grant usage on schema geosearch to geosearch_admin, geosearch_ingest, geosearch_ask, geosearch_read;
 revoke all on all tables in schema geosearch from geosearch_admin, geosearch_ingest, geosearch_read;
 grant select on all tables in schema geosearch to geosearch_admin, geosearch_ingest, geosearch_read;
 
@@ -46,3 +47,22 @@ begin
         execute format('grant insert, update, delete on %s to geosearch_admin, geosearch_ingest', relation);
     end loop;
 end $$;
+
+-- Questions. An asker inserts the columns of the question and nothing else; sql/60_queries.sql says whose rows anybody
+-- sees. Workers are members of geosearch_ingest. Of the other tables an asker reads what the views of answers show and
+-- what tells a client the release.
+revoke all on
+    geosearch.archive, geosearch.image, geosearch.space, geosearch.model, geosearch.reject, geosearch.query,
+    geosearch.ranking, geosearch.installed_sql, geosearch.alembic_version
+    from geosearch_ask;
+grant select on
+    geosearch.archive, geosearch.image, geosearch.space, geosearch.model, geosearch.query, geosearch.ranking,
+    geosearch.installed_sql, geosearch.alembic_version
+    to geosearch_ask;
+grant insert (
+    text, image, image_uri, "like", near, radius_m, k, lambda, archive, captured_from, captured_to, among, space,
+    strategy) on geosearch.query to geosearch_ask;
+grant delete on geosearch.query to geosearch_ask, geosearch_admin;
+grant update (state, attempts, killed, worker, started_at, answered_at, reason, answers, searched_space, model)
+    on geosearch.query to geosearch_admin, geosearch_ingest;
+grant insert, delete on geosearch.ranking to geosearch_admin, geosearch_ingest;

@@ -76,6 +76,47 @@ comment on column geosearch.cell_count.images is 'How many.';
 
 comment on sequence geosearch.version_seq is 'The versions of vectors.';
 
+comment on table geosearch.query is
+    'Saved questions: who asked what, and what became of it. Who may ask inserts the columns from text to strategy, '
+    'sees and deletes its own rows; a worker writes the rest.';
+comment on column geosearch.query.id is 'Key; questions are answered in its order.';
+comment on column geosearch.query.asked_by is 'The role that asked; set by the database.';
+comment on column geosearch.query.asked_at is 'When.';
+comment on column geosearch.query.asked_in is 'The transaction that asked, by which wait() knows its own.';
+comment on column geosearch.query.text is 'What to look for, in words.';
+comment on column geosearch.query.image is 'A picture to look for: the bytes of its file, at most 20 MiB.';
+comment on column geosearch.query.image_uri is
+    'A picture to look for: a file in the folder of an archive, or an https address that the worker may fetch.';
+comment on column geosearch.query."like" is 'A picture to look for: the id of a catalogued image.';
+comment on column geosearch.query.near is 'Only images that may show something near this place.';
+comment on column geosearch.query.radius_m is 'How near, in metres; used with near only.';
+comment on column geosearch.query.k is 'How many answers at most.';
+comment on column geosearch.query.lambda is 'With text and picture: the weight of the text, 0 to 1.';
+comment on column geosearch.query.archive is 'Only images of this archive.';
+comment on column geosearch.query.captured_from is 'Only images taken then or later.';
+comment on column geosearch.query.captured_to is 'Only images taken before then.';
+comment on column geosearch.query.among is 'Only these images.';
+comment on column geosearch.query.space is 'The space to search in; null takes the only active one that can answer.';
+comment on column geosearch.query.strategy is 'The strategy of the search.';
+comment on column geosearch.query.state is 'waiting, working, done or failed.';
+comment on column geosearch.query.attempts is 'How often a worker took it up.';
+comment on column geosearch.query.killed is 'How many of these attempts ended without a word, their worker being gone.';
+comment on column geosearch.query.worker is 'Who took it up last: machine and process.';
+comment on column geosearch.query.started_at is 'When it was taken up last.';
+comment on column geosearch.query.answered_at is 'When it was answered, or failed.';
+comment on column geosearch.query.reason is 'Why it failed.';
+comment on column geosearch.query.answers is 'How many images were found.';
+comment on column geosearch.query.searched_space is 'The space that was searched.';
+comment on column geosearch.query.model is 'The model that made its vector; null where a stored one was taken.';
+
+comment on table geosearch.ranking is 'The answers to saved questions, written by workers.';
+comment on column geosearch.ranking.id is 'Key.';
+comment on column geosearch.ranking.query_id is 'The question.';
+comment on column geosearch.ranking.rank is 'Place among its answers, from 1.';
+comment on column geosearch.ranking.image_id is 'The image; it may have been removed since.';
+comment on column geosearch.ranking.similarity is 'Cosine of the question and the image.';
+comment on column geosearch.ranking.distance_m is 'From near to the image''s place; null without near.';
+
 comment on table geosearch.installed_sql is 'The files of functions and views that this database holds.';
 comment on column geosearch.installed_sql.name is 'File name.';
 comment on column geosearch.installed_sql.sha256 is 'SHA-256 of the file and the search_path that it is pinned to.';

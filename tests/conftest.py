@@ -77,14 +77,16 @@ def template(server: str) -> Iterator[str]:
     name = f"gstemplate_{uuid.uuid4().hex[:12]}"
     with psycopg.connect(server, autocommit=True) as conn:
         conn.execute("select pg_advisory_lock(7365671)")  # sessions that share a server make the roles one by one
-        for role in ("geosearch_admin", "geosearch_ingest", "geosearch_read", "geosearch"):
+        for role in ("geosearch_admin", "geosearch_ingest", "geosearch_ask", "geosearch_read", "geosearch"):
             if not conn.execute("select 1 from pg_roles where rolname = %s", [role]).fetchone():
                 conn.execute(sql.SQL("create role {}").format(sql.Identifier(role)))
         if not os.environ.get("GEOSEARCH_TEST_SERVER"):
             conn.execute("alter role geosearch login createrole")
         else:
             conn.execute("alter role geosearch login createrole password 'geosearch'")
-        conn.execute("grant geosearch_admin, geosearch_ingest, geosearch_read to geosearch with admin option")
+        conn.execute(
+            "grant geosearch_admin, geosearch_ingest, geosearch_ask, geosearch_read to geosearch with admin option"
+        )
         conn.execute("select pg_advisory_unlock(7365671)")
         conn.execute(sql.SQL("create database {} owner geosearch template template0").format(sql.Identifier(name)))
     with psycopg.connect(replace_in_url(server, database=name), autocommit=True) as conn:

@@ -18,7 +18,7 @@ from geosearch import __version__
 from geosearch.database.extensions import search_path
 from geosearch.errors import SchemaError
 
-GROUPS = ("geosearch_admin", "geosearch_ingest", "geosearch_read")
+GROUPS = ("geosearch_admin", "geosearch_ingest", "geosearch_ask", "geosearch_read")
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from geosearch.errors import ServerError
 from geosearch.settings import settings
 
 LAYOUT = 1  # of the folders above, and of the roles and the database in the cluster
-ROLES = ("geosearch_admin", "geosearch_ingest", "geosearch_read")
+ROLES = ("geosearch_admin", "geosearch_ingest", "geosearch_ask", "geosearch_read")
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,7 @@ def _set_up(socket: Path, programs: Programs) -> None:
                 if role not in known:
                     options = "login createrole" if role == "geosearch" else "nologin"
                     conn.execute(sql.SQL(f"create role {{}} {options}").format(sql.Identifier(role)))
-            conn.execute("grant geosearch_admin, geosearch_ingest, geosearch_read to geosearch with admin option")
+            conn.execute(f"grant {', '.join(ROLES)} to geosearch with admin option")
             if not conn.execute("select 1 from pg_database where datname = 'geosearch'").fetchone():
                 conn.execute("create database geosearch owner geosearch template template0")
         with psycopg.connect(dbname="geosearch", **login) as conn:

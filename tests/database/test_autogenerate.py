@@ -70,7 +70,7 @@ def test_autogenerate_finds_no_difference(url):
 def test_autogenerate_would_see_a_difference(url, statement, operation):
     """The comparison is not blind: each of these is found, and it alone."""
     if "alter column nadir" in statement:
-        statement = f"drop view geosearch.image_map, geosearch.footprint_map; {statement}"
+        statement = f"drop view geosearch.image_map, geosearch.footprint_map, geosearch.ranked_image cascade; {statement}"
     if "drop column uri" in statement:
         statement += " cascade"
     found = differences(url, lambda connection: connection.exec_driver_sql(statement))
@@ -91,7 +91,7 @@ def test_the_next_revision_can_be_written_from_a_difference(url, tmp_path):
     from geosearch_migrations.__main__ import write_revision
 
     with psycopg.connect(url) as conn:
-        conn.execute("drop view geosearch.image_map, geosearch.footprint_map")
+        conn.execute("drop view geosearch.image_map, geosearch.footprint_map, geosearch.ranked_image cascade")
         conn.execute("alter table geosearch.image drop column uri, drop column footprint")
     path = write_revision("Give images a uri again", url, tmp_path)
     assert path.parent == tmp_path

@@ -239,7 +239,7 @@ def test_an_owner_who_may_create_roles_migrates_and_one_who_may_not_is_told_what
     tag = uuid.uuid4().hex[:8]
     name = conninfo_to_dict(empty_database_url)["dbname"]
     owner = f"gsowner_{tag}"
-    groups = tuple(f"gsgroup_{tag}_{what}" for what in ("admin", "ingest", "read"))
+    groups = tuple(f"gsgroup_{tag}_{what}" for what in ("admin", "ingest", "ask", "read"))
     renamed = tuple(
         dataclasses.replace(file, text=file.text.replace("geosearch_", f"gsgroup_{tag}_"))
         for file in install.sql_files()
@@ -257,7 +257,7 @@ def test_an_owner_who_may_create_roles_migrates_and_one_who_may_not_is_told_what
             with pytest.raises(SchemaError) as caught:
                 migrate(mine)
             assert f"role {groups[0]} does not exist and {owner} may not create it" in str(caught.value)
-            assert f"create role {groups[2]} nologin;" in str(caught.value)
+            assert f"create role {groups[3]} nologin;" in str(caught.value)
             with psycopg.connect(server, autocommit=True) as admin:
                 admin.execute(sql.SQL("alter role {} createrole").format(sql.Identifier(owner)))
             assert migrate(mine)[-1] == f"installed sql/{renamed[-1].name}"

@@ -59,6 +59,8 @@ def test_views_are_registered_with_their_type_and_srid(archive):
     assert rows == [
         ("footprint_map", "geom", "MULTIPOLYGON", 4326, 2),
         ("image_map", "geom", "POINT", 4326, 2),
+        ("latest_ranking", "geom", "POINT", 4326, 2),
+        ("ranked_image", "geom", "POINT", 4326, 2),
     ]
 
 
@@ -94,7 +96,11 @@ def test_gdal_lists_the_views_and_no_vector_tables(archive, source):
     # GDAL leaves out the schema of a user who bears its name.
     listed = gdal("ogrinfo", "-q", "-ro", source).replace("geosearch.", "")
     layers = [line.split(": ", 1)[1] for line in listed.splitlines()]
-    assert layers == ["image (Point, Multi Polygon)", "image_map (Point)", "footprint_map (Multi Polygon)"]
+    # The place of a question may be of any type.
+    assert layers == [
+        "image (Point, Multi Polygon)", "query", "image_map (Point)", "footprint_map (Multi Polygon)",
+        "ranked_image (Point)", "latest_ranking (Point)",
+    ]  # fmt: skip
 
 
 @needs_gdal
@@ -144,6 +150,8 @@ def test_the_views_show_what_their_reader_may_see(archive, superuser_url):
         assert {name: list(option) for name, option in options} == {
             "image_map": ["security_invoker=true"],
             "footprint_map": ["security_invoker=true"],
+            "latest_ranking": ["security_invoker=true"],
+            "ranked_image": ["security_invoker=true"],
         }
         admin.execute("create role geosearch_test_stranger")
         admin.execute("grant usage on schema geosearch to geosearch_test_stranger")

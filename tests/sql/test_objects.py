@@ -55,10 +55,12 @@ def test_the_type_of_each_result_column_is_the_one_promised(conn):
 
 def test_functions_pin_their_search_path_and_are_closed_to_the_public(spaced):
     for name, _, _, _, config, _, acl, _ in spaced.execute(FUNCTIONS).fetchall():
-        path = next(c for c in config if c.startswith("search_path="))
-        assert re.fullmatch(r"search_path=\"?geosearch\"?, .*pg_temp\"?", path), name
         assert acl, name
         assert not [entry for entry in acl if entry.startswith("=")], f"{name} may be run by everybody"
+        if name == "ask_and_wait":  # a procedure with a SET clause may not commit
+            continue
+        path = next(c for c in config if c.startswith("search_path="))
+        assert re.fullmatch(r"search_path=\"?geosearch\"?, .*pg_temp\"?", path), name
 
 
 def test_search_is_stable_and_keeps_its_settings_to_itself(conn):
@@ -108,8 +110,10 @@ def test_the_reference_shows_each_function_as_it_is(conn):
         "select p.proname, pg_catalog.pg_get_function_arguments(p.oid) from pg_catalog.pg_proc p"
         " where p.pronamespace = 'geosearch'::regnamespace"
     ).fetchall():
-        plain = re.sub(r"::[\w ]+?(?=,|$)", "", arguments)
+        plain = re.sub(r"::[\w \[\]]+?(?=,|$)", "", arguments)
         plain = plain.replace("double precision", "float8").replace("integer", "int").replace("DEFAULT", "default")
+        plain = plain.replace("timestamp with time zone", "timestamptz").replace("INOUT", "inout")
+        plain = re.sub(r"\bIN ", "", plain)  # of procedures
         plain = re.sub(r"NULL", "null", re.sub(r", OUT .*", "", plain))
         assert f"geosearch.{name}({plain})" in document, f"geosearch.{name}({plain})"
 

@@ -6,8 +6,9 @@ drop function if exists geosearch.drop_space;
 drop function if exists geosearch.create_space_table;
 drop function if exists geosearch.finish_space_table;
 drop function if exists geosearch.add_space_triggers;
+drop function if exists geosearch.add_space_keys;
 
--- The table of a space in two steps: `geosearch space reorder` fills a second one between them.
+-- The table of a space in three steps: `geosearch space reorder` fills a second one between the first and the others.
 create function geosearch.create_space_table(table_name text, space text, dimension int)
 returns void
 language plpgsql
@@ -87,7 +88,7 @@ begin
 end $$;
 comment on function geosearch.add_space_triggers is 'Gives a table of vectors its triggers. For the owner.';
 
-create function geosearch.finish_space_table(table_name text, dimension int)
+create function geosearch.add_space_keys(table_name text)
 returns void
 language plpgsql
 set search_path from current
@@ -96,13 +97,23 @@ begin
     execute pg_catalog.format('alter table geosearch.%I add constraint %I primary key (image_id)',
         table_name, table_name || '_pkey');
     execute pg_catalog.format('create index %I on geosearch.%I (cell)', table_name || '_cell_idx', table_name);
+end $$;
+comment on function geosearch.add_space_keys is 'Gives a table of vectors its key and the index on cell. For the owner.';
+
+create function geosearch.finish_space_table(table_name text, dimension int)
+returns void
+language plpgsql
+set search_path from current
+as $$
+begin
     perform geosearch.add_space_triggers(table_name, dimension);
     -- Not checked at once: that would read all images under a lock. `validate constraint` does, without one.
     execute pg_catalog.format(
         'alter table geosearch.%I add constraint %I foreign key (image_id) references geosearch.image (id)'
         ' on delete cascade not valid', table_name, table_name || '_image_id_fkey');
 end $$;
-comment on function geosearch.finish_space_table is 'Gives a table of vectors its keys and triggers. For the owner.';
+comment on function geosearch.finish_space_table is
+    'Gives a table of vectors its triggers and the reference to its images. For the owner.';
 
 create function geosearch.create_space(
     name text, dimension int, model text default null, metric text default 'cosine', embeds text default 'image')
@@ -153,6 +164,7 @@ begin
     values (name, model_row.id, dimension, metric, embeds, 2)
     returning id into space_id;
     perform geosearch.create_space_table('space_' || name, name, dimension);
+    perform geosearch.add_space_keys('space_' || name);
     perform geosearch.finish_space_table('space_' || name, dimension);
     execute pg_catalog.format('alter table geosearch.%I validate constraint %I',
         'space_' || name, 'space_' || name || '_image_id_fkey');
@@ -184,7 +196,7 @@ comment on function geosearch.drop_space is 'Removes a space, its table, its vec
 
 revoke all on function
     geosearch.create_space, geosearch.drop_space, geosearch.create_space_table, geosearch.finish_space_table,
-    geosearch.add_space_triggers
+    geosearch.add_space_triggers, geosearch.add_space_keys
     from public;
 grant execute on function geosearch.create_space, geosearch.drop_space to geosearch_admin;
 

@@ -41,6 +41,8 @@ class Settings(BaseSettings):
     batch_size: int = Field(64, ge=1, description="images encoded at a time")
     decode_threads: int = Field(0, ge=0, description="threads that read images; 0: one a core, at most 8")
     max_image_pixels: int = Field(400_000_000, ge=1, description="images of more pixels are refused")
+    image_hosts: str = Field("", description="hosts that workers may fetch pictures of questions from, with commas")
+    image_bytes: int = Field(20 * 1024 * 1024, ge=1, description="pictures of questions in larger files are refused")
     allow_downloads: bool = Field(False, description="let model weights be fetched from a hub")
 
     @classmethod

@@ -232,7 +232,7 @@ class SavedQuery(Base):
     asked_at: Mapped[datetime] = mapped_column(server_default=_now)
     # The transaction that asked, also where it did so below a savepoint, of which xmin would be another.
     asked_in: Mapped[int] = mapped_column(BigInteger, server_default=text("(pg_current_xact_id()::text)::bigint"))
-    text: Mapped[str | None]
+    words: Mapped[str | None] = mapped_column("text")
     image: Mapped[bytes | None]
     image_uri: Mapped[str | None]
     like: Mapped[int | None] = mapped_column(BigInteger)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ from psycopg.rows import class_row
 from geosearch.database.spaces import Space
 
 PAGE = 4096  # ids a page: what a run holds in memory and what two runs share out between them
+WAIT_S = 0.2  # between two looks at a page that another run holds
 _LOCKS = 0x67730000  # first key of the advisory locks; the space's id is added
 
 
@@ -61,10 +63,11 @@ class MissingImages:
         assert row is not None
         return int(row[0])
 
-    def pages(self, before_waiting: Callable[[], None]) -> Iterator[Page]:
+    def pages(self, before_waiting: Callable[[], None], go_on: Callable[[], bool] | None = None) -> Iterator[Page]:
         """Yield every page once, those that another run holds at the end, when it has let them go.
 
         before_waiting is called first: it must finish and release what this run holds, or two runs wait for each other.
+        go_on is called again and again while this waits, and ends it by returning False.
         """
         held_elsewhere: list[int] = []
         after = -(2**63)
@@ -77,7 +80,13 @@ class MissingImages:
                 held_elsewhere.append(number)
         for number in held_elsewhere:
             before_waiting()
-            self.conn.execute("select pg_advisory_lock(%s, %s)", [self.lock_key, number])
+            if go_on is None:
+                self.conn.execute("select pg_advisory_lock(%s, %s)", [self.lock_key, number])
+            else:
+                while not self._try_lock(number):
+                    if not go_on():
+                        return
+                    time.sleep(WAIT_S)
             yield self._page(number)
 
     def release(self, number: int) -> None:

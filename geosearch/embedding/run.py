@@ -70,12 +70,15 @@ def embed(
     threads: int | None = None,
     recheck: bool = False,
     progress: Progress | None = None,
+    go_on: Callable[[], bool] | None = None,
 ) -> EmbedCounts:
     """Embed the images that have no vector in a space, or one of other pixels than the catalogue's.
 
     database: a URL, a connection (only its address is used: what it has not committed is not seen), or None for the
     default. archive: only its images. encoder: instead of loading the space's model. recheck: read every file again and
     embed those that have changed since, also where the catalogue does not know. progress: called with (done, of).
+    go_on: called between images, in the calling thread, which may do other work in it; where it returns False the run
+    ends early, with what it began.
 
     What is encoded is committed at once, in whole batches: a run that was killed is continued by the next. A file that
     is gone or damaged becomes a reject of stage 'embed', is tried again by the next run, and is cleared when that
@@ -90,6 +93,7 @@ def embed(
         _check(encoder, found)
         missing = MissingImages(reader, found, archive_id, recheck)
         run = _Run(found, encoder, missing, batch_size or settings().batch_size, threads or decode_threads(), progress)
+        run.go_on = go_on
         with BackgroundWriter(writing, found) as run.writer:
             counts = run.go()
         refresh_statistics(writing, found.table, counts.embedded)
@@ -108,6 +112,7 @@ class _Run:
     """One run: a window of images being decoded, a batch being filled, pages that wait for their last commit."""
 
     writer: BackgroundWriter
+    go_on: Callable[[], bool] | None = None
 
     def __init__(
         self,
@@ -140,7 +145,7 @@ class _Run:
         return self._account()
 
     def _feed(self, pool: ThreadPoolExecutor) -> None:
-        pages = self.missing.pages(before_waiting=self._finish)
+        pages = self.missing.pages(before_waiting=self._finish, go_on=self.go_on)
         while True:
             start, other = time.perf_counter(), self.seconds["encode"] + self.seconds["wait"]
             page = next(pages, None)
@@ -150,9 +155,13 @@ class _Run:
             if page is None:
                 break
             self.unchanged += page.unchanged
-            self.found += len(page.images)
             self.open_pages[page.number] = len(page.images)
             for image in page.images:
+                if self.go_on is not None and not self.go_on():
+                    # The rest of this page is never done, and it goes back when the connection is closed.
+                    self._finish()
+                    return
+                self.found += 1
                 self.window.append((image, page.number, pool.submit(self._load, image)))
                 # Enough ahead that the encoder never waits for a slow file, little enough that memory is bounded.
                 if len(self.window) >= 2 * self.batch_size + 2 * self.threads:

@@ -1,0 +1,1 @@
+"""Saved questions → answers: claimed, encoded, searched and written down by `geosearch worker`."""

@@ -1,0 +1,67 @@
+"""New images → vectors, between questions: every active space with a model, whenever the catalogue changes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import psycopg
+from psycopg import sql
+
+from geosearch.embedding.run import EmbedCounts, embed
+from geosearch.errors import GeosearchError
+from geosearch.settings import settings
+from geosearch.worker.vectors import Searched, spaces
+
+AFTER_CHANGE_S = 2.0  # a catalogue that is being filled calls again and again
+LOOK_AGAIN_S = 900.0  # without being called: a call is lost where nobody was listening
+CPU_BATCH = 16  # a question waits for one batch at most
+
+
+class Embedder:
+    """Knows when to look for images without a vector, and embeds them in runs that questions may interrupt."""
+
+    def __init__(self, url: str, device: str | None, report: Callable[[str], None]) -> None:
+        self.url, self.device, self.report = url, device, report
+        self._next = 0.0  # the first look is at once
+
+    def images_changed(self) -> None:
+        """Look soon."""
+        self._next = min(self._next, time.monotonic() + AFTER_CHANGE_S)
+
+    def due(self) -> bool:
+        """Whether it is time to look."""
+        return time.monotonic() >= self._next
+
+    def run(self, conn: psycopg.Connection, go_on: Callable[[], bool]) -> EmbedCounts:
+        """Embed what lacks a vector. conn: to look with. go_on: see `geosearch.embedding.run.embed`."""
+        self._next = time.monotonic() + LOOK_AGAIN_S
+        embedded = rejected = 0
+        for space in spaces(conn):
+            if not space.active or space.model is None or not _lacking(conn, space) or not go_on():
+                continue
+            try:
+                encoder = space.encoder(self.device)
+                counts = embed(self.url, space.name, encoder=encoder, batch_size=_batch_size(encoder), go_on=go_on)
+            except (GeosearchError, psycopg.Error) as error:
+                # Weights that are not here, a right that is missing, a space that was dropped: questions go on.
+                self.report(f"space {space.name} is not embedded: {error}")
+                continue
+            embedded, rejected = embedded + counts.embedded, rejected + counts.rejected
+            if counts.embedded or counts.rejected:
+                self.report(f"space {space.name}: {counts.embedded} images embedded, {counts.rejected} rejected")
+        return EmbedCounts(embedded, 0, rejected, 0)
+
+
+def _lacking(conn: psycopg.Connection, space: Searched) -> bool:
+    table = sql.Identifier("geosearch", f"space_{space.name}")
+    statement = sql.SQL(
+        "select exists (select from geosearch.image i left join {} s on s.image_id = i.id where s.image_id is null"
+        " or (i.content_sha256 is not null and s.content_sha256 is distinct from i.content_sha256))"
+    )
+    return conn.execute(statement.format(table)).fetchone() == (True,)
+
+
+def _batch_size(encoder: object) -> int:
+    device = getattr(getattr(encoder, "device", None), "type", "cpu")
+    return min(CPU_BATCH, settings().batch_size) if device == "cpu" else settings().batch_size

@@ -146,7 +146,7 @@ begin
             st_boundary(near::geometry)::geography);
     end if;
     accept := accept / 6371008.77;
-    reject := (radius_m * (1 + 0.0057) + 1) / 6371008.77 + middle.cap;
+    reject := least(4, (radius_m * (1 + 0.0057) + 1) / 6371008.77 + middle.cap);  -- 4: all round, and no overflow
     -- Scaled by a hair, so that no rounding brings a cosine above 1: a third of the metre.
     numbers := array[middle.x, middle.y, middle.z, 0] || array[
         accept, reject, (1 - 0.0057) / 6371008.77, (1 + 0.0057) / 6371008.77];

@@ -15,7 +15,7 @@ drop function if exists geosearch.search_estimate;
 drop function if exists geosearch.embedding_of;
 
 create function geosearch.search_estimate(
-    found_space geosearch.space, near geography, archive_id int, captured_from timestamptz, captured_to timestamptz,
+    found_space geosearch.space, numbers float8[], archive_id int, captured_from timestamptz, captured_to timestamptz,
     inside_lo int[], inside_hi int[], border_lo int[], border_hi int[], out total float8, out scanned float8,
     out estimated float8)
 language plpgsql
@@ -29,13 +29,15 @@ declare
 begin
     select sum(c.images) into total from geosearch.cell_count c where c.space_id = found_space.id;
     if total is null then
-        -- Never counted: what the planner knows.
+        -- Never counted: what the planner knows, and the circle's share of the sphere.
         select greatest(c.reltuples, 0) into total
         from pg_catalog.pg_class c where c.oid = format('geosearch.%I', relation)::regclass;
-    end if;
-    scanned := total;
-    estimated := total;
-    if near is not null then
+        scanned := total * (1 - cos(least(pi(), coalesce(numbers[6], pi())))) / 2;
+        estimated := scanned;
+    elsif numbers is null then
+        scanned := total;
+        estimated := total;
+    else
         -- About half of a cell on the border lies within.
         select coalesce(sum(n.images), 0), coalesce(sum(n.images * g.share), 0) into scanned, estimated
         from (select unnest(inside_lo), unnest(inside_hi), 1 union all select unnest(border_lo), unnest(border_hi), 0.5)
@@ -122,7 +124,7 @@ begin
     if strategy = 'hnsw' then
         chosen := 'hnsw';
     elsif strategy = 'auto' and found_space.indexed_as is not null and among is null then
-        select * into e from geosearch.search_estimate(found_space, near, s.archive_id, captured_from, captured_to,
+        select * into e from geosearch.search_estimate(found_space, s.numbers, s.archive_id, captured_from, captured_to,
             s.inside_lo, s.inside_hi, s.border_lo, s.border_hi);
         estimated := round(e.estimated);
         -- Microseconds, measured: a row looked at in order, and a step of the walk, of which every one in
@@ -325,7 +327,7 @@ begin
         when among is not null then cardinality(among)
         when best.estimated is not null then best.estimated
         else (select round(e.estimated) from geosearch.search_estimate(
-                  found_space, near, s.archive_id, captured_from, captured_to, s.inside_lo, s.inside_hi, s.border_lo,
+                  found_space, s.numbers, s.archive_id, captured_from, captured_to, s.inside_lo, s.inside_hi, s.border_lo,
                   s.border_hi) e) end;
 end $$;
 comment on function geosearch.search_account is 'What search_plan tells. Used by search_plan.';

@@ -1,148 +1,271 @@
-"""Times `geosearch.search` against the query that one writes by hand, on a synthetic archive.
+"""Times `geosearch.search` against its rivals over the same synthetic archive, in the same run.
 
-    python benchmarks/search.py --url postgresql://…/scratch [--rows 161496] [--dimension 768] [--queries 30]
+    python benchmarks/search.py [--rows 161496] [--server URL]          about 15 minutes on two cores
+    python benchmarks/search.py --rows 1600000 --queries 15 --keep      hours; once loaded: --reuse
+    pip install lancedb                                                 for the rows of LanceDB; else they are left out
 
-The database must be migrated; the archive `benchmark` and the space `benchmark` are made there and removed again.
-Nadirs lie as the space station flies (51.6°); every other image has a footprint of about 100 km. By hand means:
-`st_dwithin(coalesce(footprint, nadir), …) order by embedding <#> query limit 10`, with PostgreSQL's own settings
-and with parallel workers switched off. Every answer is compared; two images whose cosines differ by less than the
-rounding of half precision may change places. The last two columns are processor time of the backend (Linux only),
-which says more than the clock on a machine that does other things as well.
+Rivals: the SQL that one writes by hand (with the server's defaults, and without parallel workers), pgvector's HNSW
+(with and without iterative scans), FAISS flat with a bitmap outside the database (the floor), LanceDB with its own
+filter. `rivals*.py` say exactly what each does, `archive.py` what is searched, `cases.py` what is asked and what counts
+as right. Ways are timed in turn within each query, so that whatever else the machine does meets all alike. The figures
+go into a JSON file and as tables into docs/benchmarks.md, together with the aims and whether they are met.
+
+--server is the URL of a superuser; without one it is the private cluster's. The database geosearch_bench_<rows> is
+made there and removed again unless --keep. --reuse takes the database and the folder that are there and does what is
+missing; --prepare stops when all is loaded.
 """
 
 from __future__ import annotations
 
 import argparse
-import struct
+import json
+import os
+import platform
+import shutil
+import sys
+import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+# Before NumPy and FAISS are loaded: one thread each, and none that spins while the server works.
+os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", OMP_WAIT_POLICY="PASSIVE")
+os.environ.setdefault("LANCE_LOG", "error")
+
+import load
 import numpy as np
 import psycopg
+import rivals
+from archive import Archive, Shape, make
+from cases import Case, cases, questions
+from clock import many_clients, one_client
+from report import aims, section, write_between
+from rivals_faiss import FaissWay
+from rivals_lancedb import LanceWay
 
-from geosearch.database.archives import ensure_archive, remove_archive
 from geosearch.database.connection import connect
-from geosearch.database.spaces import create_space, drop_space
+from geosearch.database.migrate import migrate
 
-RADII_KM = (50, 500, 2500, 5000)
-
-
-def fill(conn: psycopg.Connection, rows: int, dimension: int, rng: np.random.Generator) -> None:
-    """Make the images and their clustered unit vectors."""
-    archive = ensure_archive(conn, "benchmark")
-    lat = np.degrees(np.arcsin(np.sin(np.radians(51.6)) * np.sin(rng.uniform(0, 2 * np.pi, rows))))
-    lon = rng.uniform(-179, 179, rows)
-    conn.execute("create temp table place (n int, lat float8, lon float8)")
-    with conn.cursor().copy("copy place from stdin") as copy:
-        for n in range(rows):
-            copy.write_row((n, float(lat[n]), float(lon[n])))
-    conn.execute(
-        "insert into geosearch.image (archive_id, name, nadir, footprint, reach_m)"
-        " select %s, n::text, st_makepoint(lon, lat), case when n %% 2 = 0 then"
-        " st_multi(st_makeenvelope(lon - .5, lat - .5, lon + .5, lat + .5, 4326)) end, 0 from place order by n",
-        [archive],
-    )
-    ids = [
-        row[0] for row in conn.execute("select id from geosearch.image where archive_id = %s order by id", [archive])
-    ]
-    create_space(conn, "benchmark", dimension)
-    centres = rng.standard_normal((200, dimension))
-    record = np.dtype([("fields", ">i2"), ("a", ">i4"), ("id", ">i8"), ("b", ">i4"), ("dim", ">i2"), ("zero", ">i2"),
-                       ("v", ">f2", (dimension,))])  # fmt: skip
-    with conn.cursor().copy("copy geosearch.space_benchmark (image_id, embedding) from stdin (format binary)") as copy:
-        copy.write(b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 0, 0))
-        for start in range(0, rows, 8192):
-            part = ids[start : start + 8192]
-            v = centres[rng.integers(0, 200, len(part))] + rng.standard_normal((len(part), dimension))
-            block = np.zeros(len(part), record)
-            block["fields"], block["a"], block["id"], block["b"], block["dim"] = (
-                2,
-                8,
-                part,
-                4 + 2 * dimension,
-                dimension,
-            )
-            block["v"] = v / np.linalg.norm(v, axis=1, keepdims=True)
-            copy.write(block.tobytes())
-        copy.write(struct.pack(">h", -1))
-    conn.commit()
-    conn.autocommit = True
-    conn.execute("vacuum analyze geosearch.image")
-    conn.execute("vacuum analyze geosearch.space_benchmark")
-
-
-BY_HAND = (
-    "select s.image_id from geosearch.space_benchmark s join geosearch.image i on i.id = s.image_id"
-    " where st_dwithin(coalesce(i.footprint, i.nadir), %(near)s::geography, %(radius)s)"
-    " order by s.embedding <#> %(query)s limit 10"
-)
-SEARCH = "select image_id from geosearch.search('benchmark', %(query)s, %(near)s::geography, %(radius)s)"
+ROOT = Path(__file__).resolve().parent.parent
+SIZES = (161_496, 1_600_000)  # of the aim that compares two
 
 
 def main() -> None:
-    """Print a table of milliseconds: median and 95th percentile."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--url", required=True)
-    parser.add_argument("--rows", type=int, default=161_496)
-    parser.add_argument("--dimension", type=int, default=768)
-    parser.add_argument("--queries", type=int, default=30)
-    options = parser.parse_args()
-    rng = np.random.default_rng(1)
-    with connect(options.url) as conn:
-        try:
-            fill(conn, options.rows, options.dimension, rng)
-            print(conn.execute("select version()").fetchone()[0].split(" on ")[0])
-            print("milliseconds, median / 95th percentile; processor time: mean")
-            print(
-                "| radius km | images | by hand | no workers | search | same answers | no workers, cpu | search, cpu |"
-            )
-            print("|---|---|---|---|---|---|---|---|")
-            for radius in RADII_KM:
-                row(conn, radius, options.queries, np.random.default_rng(radius))
-        finally:
-            conn.rollback()
-            remove_archive(conn, "benchmark")
-            drop_space(conn, "benchmark")
-            conn.commit()
-
-
-def busy_ms(conn: psycopg.Connection) -> float:
-    """Processor time of the connection's backend so far, or NaN where this cannot be seen."""
+    """Load what is missing, time, write."""
+    options = arguments()
+    folder = options.folder / str(options.rows)
+    name = f"geosearch_bench_{options.rows}"
+    server = options.server or private_server()
+    shape = Shape(options.rows, options.dimension, options.seed, options.footprints, options.far)
+    say(f"{options.rows:,} rows × {options.dimension}")
+    archive = make(shape, folder)
+    url = load.database(server, name, keep=options.reuse)
     try:
-        return int(Path(f"/proc/{conn.info.backend_pid}/schedstat").read_text(encoding="ascii").split()[0]) / 1e6
+        migrate(url)
+        with connect(url, autocommit=True) as conn:
+            stages = load.Stages(conn, say)
+            load.load_by_hand(conn, archive, stages, hnsw=chosen("pgvector", options.only))
+            if chosen("geosearch", options.only):
+                load.load_geosearch(conn, archive, stages, url)
+            if options.rows >= 1000:
+                conn.execute("checkpoint")
+            if not options.prepare:
+                run = measure(options, archive, url, conn, stages)
+                write(options, run)
+    finally:
+        if not (options.keep or options.reuse or options.prepare):
+            load.drop(server, name)
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def arguments() -> argparse.Namespace:
+    """Return the options of the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--server", help="URL of a superuser; the private cluster's without one")
+    parser.add_argument("--rows", type=int, default=SIZES[0])
+    parser.add_argument("--dimension", type=int, default=768)
+    parser.add_argument("--queries", type=int, default=30, help="a case")
+    parser.add_argument("--footprints", type=float, default=0.5, help="share of the rows with one")
+    parser.add_argument("--far", type=float, default=0.0, help="share of the rows with a reach of 2 500 km")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--largest-k", type=int, default=1000)
+    parser.add_argument("--only", default="", help="ways whose names contain one of these, with commas")
+    parser.add_argument("--cases", default="", help="cases whose names contain one of these, with commas")
+    parser.add_argument("--keep", action="store_true", help="leave the database and the folder")
+    parser.add_argument("--reuse", action="store_true", help="take what an earlier run left (and leave it)")
+    parser.add_argument("--prepare", action="store_true", help="load and build only (and leave it)")
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "geosearch-benchmark")
+    parser.add_argument("--json", type=Path, help="benchmarks/results/search-<rows>.json")
+    parser.add_argument("--docs", type=Path, default=ROOT / "docs" / "benchmarks.md")
+    options = parser.parse_args()
+    options.json = options.json or ROOT / "benchmarks" / "results" / f"search-{options.rows}.json"
+    options.reuse = options.reuse or options.prepare
+    return options
+
+
+def chosen(name: str, given: str) -> bool:
+    """Whether a name contains one of those that were given, or none was."""
+    return not given or any(part.strip() in name for part in given.split(","))
+
+
+def say(text: str) -> None:
+    """Tell the user how far it is; the figures go into files."""
+    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
+
+
+def private_server() -> str:
+    """Return the URL of the private cluster's superuser; the cluster is started where it is not up."""
+    from geosearch.database import server
+
+    server.ensure_running()
+    return server.admin_url()
+
+
+def make_ways(
+    options: argparse.Namespace, archive: Archive, url: str, stages: load.Stages
+) -> tuple[list[rivals.Way], dict[str, str]]:
+    """Return the ways that can run here, and why the others cannot."""
+    d, far = archive.shape.dimension, archive.shape.far > 0
+    lance = archive.folder / "lance"
+    makers: dict[str, Callable[[], rivals.Way]] = {
+        "by hand": lambda: rivals.by_hand(url, far),
+        "by hand, no workers": lambda: rivals.by_hand(url, far, max_parallel_workers_per_gather="0"),
+        "pgvector HNSW, iterative": lambda: rivals.pgvector(url, d, iterative=True),
+        "pgvector HNSW": lambda: rivals.pgvector(url, d, iterative=False),
+        "FAISS flat fp32": lambda: FaissWay(archive, "fp32", stages),
+        "FAISS flat fp16": lambda: FaissWay(archive, "fp16", stages),
+        "LanceDB flat": lambda: LanceWay(archive, lance, None, stages),
+        "LanceDB IVF_PQ": lambda: LanceWay(archive, lance, "IVF_PQ", stages),
+        "geosearch, auto": lambda: rivals.ours(url, "auto"),
+        "geosearch, exact": lambda: rivals.ours(url, "exact"),
+        "geosearch, hnsw": lambda: rivals.ours(url, "hnsw"),
+    }
+    ways, skipped = [], {}
+    for name, maker in makers.items():
+        if chosen(name, options.only):
+            try:
+                ways.append(maker())
+            except ImportError as error:
+                skipped[name] = f"{error}"
+            except MemoryError as error:
+                skipped[name] = f"{error}"
+    return ways, skipped
+
+
+def measure(
+    options: argparse.Namespace, archive: Archive, url: str, conn: psycopg.Connection[Any], stages: load.Stages
+) -> dict[str, Any]:
+    """Ask everything and return all figures."""
+    before = os.getloadavg()
+    ways, skipped = make_ways(options, archive, url, stages)
+    found: dict[str, Any] = {}
+    for case in cases(options.largest_k):
+        if not chosen(case.name, options.cases):
+            continue
+        asked = questions(archive, case, options.queries, conn)
+        for way in list(ways):  # a strategy that this database has not
+            try:
+                way.prepare(asked[0])
+                way.ask(asked[0])
+            except (psycopg.errors.FeatureNotSupported, psycopg.errors.ObjectNotInPrerequisiteState) as error:
+                skipped[way.name] = error.diag.message_primary or str(error)
+                ways.remove(way)
+        notes = {way.name: note for way in ways if (note := way.note(asked[0]))}
+        if case.clients == 1:
+            figures = one_client(archive, ways, asked)
+        else:
+            figures = many_clients(archive, ways, asked, case.clients)
+        found[case.name] = {**describe(case), "candidates": spread([q.count for q in asked]), "ways": figures}
+        found[case.name]["plans"] = notes
+        medians = ", ".join(f"{name} {f['p50']:.1f}" for name, f in figures.items())
+        say(f"{case.name}: {medians}")
+    run = {
+        **about(options, conn),
+        "load_average": f"{before[0]:.1f}",
+        "ways": {way.name: {"about": way.about, "exact": way.exact, "memory": way.memory()} for way in ways},
+        "skipped": skipped,
+        "stages": stages.seconds(),
+        "sizes": load.sizes(conn) | {"this process (FAISS, LanceDB and all else)": resident()},
+        "cases": found,
+    }
+    for way in ways:
+        way.close()
+    return run
+
+
+def describe(case: Case) -> dict[str, Any]:
+    """Return what decides a case."""
+    return {"radius_km": case.radius_km, "resembles": case.resembles, "where": case.where, "k": case.k,
+            "clients": case.clients}  # fmt: skip
+
+
+def spread(counts: list[int]) -> dict[str, int]:
+    """Return how many candidates the queries of a case have."""
+    return {"median": int(np.median(counts)), "least": min(counts), "most": max(counts)}
+
+
+def resident() -> int:
+    """Return the bytes of memory of this process, 0 where this cannot be seen."""
+    try:
+        text = Path("/proc/self/status").read_text(encoding="ascii")
     except OSError:
-        return float("nan")
+        return 0
+    return int(text.split("VmRSS:")[1].split()[0]) * 1024
 
 
-def row(conn: psycopg.Connection, radius_km: float, queries: int, rng: np.random.Generator) -> None:
-    """Time the three ways in turn, so that whatever else the machine does meets all alike."""
-    times: dict[str, list[float]] = {"hand": [], "alone": [], "search": []}
-    busy = dict.fromkeys(times, 0.0)
-    same, counts = 0, []
-    for _ in range(queries):
-        source = conn.execute(
-            "select st_astext(i.nadir), s.embedding::text from geosearch.image i join geosearch.space_benchmark s"
-            " on s.image_id = i.id where i.name = %s limit 1",
-            [str(rng.integers(0, 10**5))],
-        ).fetchone()
-        arguments = {"near": source[0], "query": source[1], "radius": radius_km * 1000.0}
-        answers = {}
-        for way, statement, workers in (("hand", BY_HAND, 2), ("alone", BY_HAND, 0), ("search", SEARCH, 2)):
-            conn.execute(f"set max_parallel_workers_per_gather = {workers}")
-            started, busy_before = time.perf_counter(), busy_ms(conn)
-            answers[way] = conn.execute(statement, arguments).fetchall()
-            times[way].append((time.perf_counter() - started) * 1000)
-            busy[way] += (busy_ms(conn) - busy_before) / queries
-        same += set(answers["hand"]) == set(answers["alone"]) == set(answers["search"])
-        counts.append(
-            conn.execute(
-                "select candidates from geosearch.search_plan('benchmark', %(query)s, %(near)s::geography, %(radius)s)",
-                arguments,
-            ).fetchone()[0]
-        )
-    cells = [f"{np.median(t):.1f} / {np.percentile(t, 95):.1f}" for t in times.values()]
-    cells += [f"{same} of {queries}", f"{busy['alone']:.2f}", f"{busy['search']:.2f}"]
-    print(f"| {radius_km} | {int(np.median(counts))} | {' | '.join(cells)} |", flush=True)
+def about(options: argparse.Namespace, conn: psycopg.Connection[Any]) -> dict[str, Any]:
+    """Return what the run was made on and with."""
+    row = conn.execute(
+        "select current_setting('server_version'), postgis_lib_version(),"
+        " (select extversion from pg_extension where extname = 'vector')"
+    ).fetchone()
+    assert row is not None
+    changed = conn.execute(
+        "select name || ' = ' || current_setting(name) from pg_settings where setting is distinct from boot_val"
+        " and source = 'configuration file' and (name ~ '(mem|buffers|cost|cache_size|workers|wal_size)$' or name in"
+        " ('fsync', 'jit', 'full_page_writes', 'synchronous_commit', 'random_page_cost')) order by name"
+    ).fetchall()
+    versions = [f"PostgreSQL {row[0].split()[0]}", f"PostGIS {row[1]}", f"pgvector {row[2]}"]
+    for package in ("faiss", "lancedb"):
+        try:
+            versions.append(f"{package} {__import__(package).__version__}")
+        except ImportError:
+            continue
+    return {
+        "rows": options.rows,
+        "dimension": options.dimension,
+        "seed": options.seed,
+        "footprints": options.footprints,
+        "far": options.far,
+        "queries": options.queries,
+        "date": time.strftime("%Y-%m-%d"),
+        "machine": machine(),
+        "software": ", ".join(versions),
+        "settings": "; ".join(row[0] for row in changed),
+    }
+
+
+def machine() -> str:
+    """Return the processor and how many cores and how much memory there are."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+        model = text.split("model name")[1].split(":", 1)[1].split("\n")[0].strip()
+    except (OSError, IndexError):
+        model = platform.processor() or platform.machine()
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+    return f"{os.cpu_count()} cores ({model}), {memory:.0f} GiB"
+
+
+def write(options: argparse.Namespace, run: dict[str, Any]) -> None:
+    """Write the JSON file and the tables; the run over the other number of rows is read where it is there."""
+    others = [options.json.with_name(f"search-{rows}.json") for rows in SIZES if rows != options.rows]
+    other = next((json.loads(path.read_text(encoding="utf-8")) for path in others if path.exists()), None)
+    run["aims"] = aims(run, other if options.rows in SIZES else None)
+    options.json.parent.mkdir(parents=True, exist_ok=True)
+    options.json.write_text(json.dumps(run, indent=1) + "\n", encoding="utf-8")
+    write_between(options.docs, f"search {options.rows}", section(run, run["aims"]))
+    say(f"written: {options.json}, {options.docs}")
 
 
 if __name__ == "__main__":

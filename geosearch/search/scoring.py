@@ -25,7 +25,7 @@ FAISS_GPU_K = 2048
 """FAISS selects at most so many on a GPU."""
 
 _EPSILON = 2.0**-24  # half a unit in the last place of float32
-_PAIR_BYTES = {"cpu": 1 << 24, "cuda": 1 << 28}  # rows that are scored in float64 at a time
+_PAIR_BYTES = {"cpu": 1 << 22, "cuda": 1 << 28}  # rows that are scored in float64 at a time
 _DIGITS = 13  # scores are rounded to so many decimals: equal vectors stay equal in whatever order sums were made
 
 
@@ -146,17 +146,20 @@ def exact_scores(
     """
     import torch
 
-    if (
-        inverse is None and not rows.is_cuda and len(row) > 4 * rows.shape[0]
-    ):  # so many pairs that a whole product costs less
-        return np.asarray((queries @ rows.double().T)[query, row]).round(_DIGITS)
+    if inverse is None and not rows.is_cuda and 2 * len(row) > rows.shape[0]:
+        # So many pairs that a whole product costs less; in pieces that stay in the cache.
+        whole = torch.cat([queries @ rows[at : at + 512].double().T for at in range(0, len(rows), 512)], dim=1)
+        return np.asarray(whole[query, row]).round(_DIGITS)
     step = max(1, _PAIR_BYTES[rows.device.type] // (8 * rows.shape[1]))
-    parts = []
+    scores = np.empty(len(row))
     for at in range(0, len(row), step):
-        these = row[at : at + step]
-        units = rows[these] if inverse is None else rows[these].float() * inverse[these][:, None]
-        parts.append((units.double() * queries[query[at : at + step]]).sum(dim=1))
-    return np.asarray(torch.cat(parts).cpu() if parts else torch.empty(0, dtype=torch.float64)).round(_DIGITS)
+        part = slice(at, at + step)
+        units = rows[row[part]] if inverse is None else rows[row[part]].float() * inverse[row[part]][:, None]
+        if rows.is_cuda:
+            scores[part] = (units.double() * queries[query[part]]).sum(dim=1).cpu().numpy()
+        else:  # a few rows: waking torch's threads would take longer
+            scores[part] = (units.numpy() * queries.numpy()[query[part].numpy()]).sum(axis=1)
+    return scores.round(_DIGITS)
 
 
 @contextmanager
@@ -205,13 +208,20 @@ class Best:
             return
         query, place, score = (np.concatenate(parts) for parts in zip(*self._waiting, strict=True))
         self._waiting, self._count = [], 0
-        touched = np.unique(query)
-        k = self.scores.shape[1]
-        query = np.concatenate([np.repeat(touched, k), query])
-        place = np.concatenate([self.places[touched].ravel(), place])
-        score = np.concatenate([self.scores[touched].ravel(), score])
-        order = np.lexsort((self._ids[place], -score, query))
+        order = np.argsort(query, kind="stable")
         query, place, score = query[order], place[order], score[order]
-        starts = np.searchsorted(query, touched)
-        taken = (starts[:, None] + np.arange(k)).ravel()
-        self.scores[touched], self.places[touched] = score[taken].reshape(-1, k), place[taken].reshape(-1, k)
+        touched, starts, counts = np.unique(query, return_index=True, return_counts=True)
+        k = self.scores.shape[1]
+        scores = np.full((len(touched), k + int(counts.max())), -np.inf)
+        places = np.full(scores.shape, -1, np.int64)
+        scores[:, :k], places[:, :k] = self.scores[touched], self.places[touched]
+        row, column = np.repeat(np.arange(len(touched)), counts), k + np.arange(len(query)) - np.repeat(starts, counts)
+        scores[row, column], places[row, column] = score, place
+        # Sorting by score alone is several times as fast; rows with equal scores, which are few, are sorted again.
+        order = np.argsort(-scores, axis=1)
+        ranked = np.take_along_axis(scores, order, axis=1)
+        equal = (ranked[:, 1:] == ranked[:, :-1]) & np.isfinite(ranked[:, 1:])
+        for i in np.flatnonzero(equal[:, :k].any(axis=1)):
+            order[i] = np.lexsort((self._ids[places[i]], -scores[i]))
+        self.scores[touched] = np.take_along_axis(scores, order[:, :k], axis=1)
+        self.places[touched] = np.take_along_axis(places, order[:, :k], axis=1)

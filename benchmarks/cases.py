@@ -135,9 +135,10 @@ def candidate_ids(conn: psycopg.Connection[Any], near: tuple[float, float], radi
 
 
 def cosines(vectors: NDArray[np.floating], query: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Return the cosines of vectors (n, d) and one query (d,) in double precision."""
-    v = np.asarray(vectors, np.float64)
-    return (v @ np.asarray(query, np.float64)) / (np.linalg.norm(v, axis=1) * np.linalg.norm(query.astype(np.float64)))
+    """Return the cosines (n,) of vectors (n, d) and one query (d,) in double precision; (n, m) for queries (d, m)."""
+    v, q = np.asarray(vectors, np.float64), np.asarray(query, np.float64)
+    v, q = v / np.linalg.norm(v, axis=1, keepdims=True), q / np.linalg.norm(q, axis=0)
+    return v @ q
 
 
 def _answers(
@@ -148,8 +149,8 @@ def _answers(
         found["counts"][:] = archive.shape.rows
         best = [np.empty(0)] * len(places)
         for _, _, block in archive.blocks():
-            for n, query in enumerate(vectors):
-                best[n] = -np.sort(-np.append(best[n], cosines(block, query)))[:DEEPEST]
+            for n, some in enumerate(cosines(block, vectors.T).T):
+                best[n] = -np.sort(-np.append(best[n], some))[:DEEPEST]
         return found | {f"best{n}": b for n, b in enumerate(best)}
     for n, (near, query) in enumerate(zip(places, vectors, strict=True)):
         ids = candidate_ids(conn, near, case.radius_km * 1000.0)

@@ -10,8 +10,8 @@ filter. `rivals*.py` say exactly what each does, `archive.py` what is searched, 
 as right. Ways are timed in turn within each query, so that whatever else the machine does meets all alike. The figures
 go into a JSON file and as tables into docs/benchmarks.md, together with the aims and whether they are met.
 
---server is the URL of a superuser; without one it is the private cluster's. The database geosearch_bench_<rows> is
-made there and removed again unless --keep. --reuse takes the database and the folder that are there and does what is
+--server is the URL of a superuser; without one it is the private cluster's. The database geosearch_bench_<rows>
+is made there and removed again unless --keep. --reuse takes the database and the folder that are there and does what is
 missing; --prepare stops when all is loaded.
 """
 
@@ -55,7 +55,7 @@ def main() -> None:
     """Load what is missing, time, write."""
     options = arguments()
     folder = options.folder / str(options.rows)
-    name = f"geosearch_bench_{options.rows}"
+    name = options.database or f"geosearch_bench_{options.rows}"
     server = options.server or private_server()
     shape = Shape(options.rows, options.dimension, options.seed, options.footprints, options.far)
     say(f"{options.rows:,} rows × {options.dimension}")
@@ -83,6 +83,7 @@ def arguments() -> argparse.Namespace:
     """Return the options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--server", help="URL of a superuser; the private cluster's without one")
+    parser.add_argument("--database", help="geosearch_bench_<rows>; dropped first unless --reuse is given")
     parser.add_argument("--rows", type=int, default=SIZES[0])
     parser.add_argument("--dimension", type=int, default=768)
     parser.add_argument("--queries", type=int, default=30, help="a case")

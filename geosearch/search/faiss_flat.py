@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
+GPU_K = 2048
+"""FAISS selects at most so many on a GPU."""
 TEMPORARY_BYTES = 256 << 20
 """What FAISS takes of each GPU for its own tiles, at most."""
 

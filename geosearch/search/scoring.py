@@ -16,14 +16,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from geosearch.errors import InputError
+from geosearch.search import faiss_flat
 
 if TYPE_CHECKING:
     import torch
 
 Way = Literal["torch", "faiss"]
-FAISS_GPU_K = 2048
-"""FAISS selects at most so many on a GPU."""
-
 _EPSILON = 2.0**-24  # half a unit in the last place of float32
 _PAIR_BYTES = {"cpu": 1 << 22, "cuda": 1 << 28}  # rows that are scored in float64 at a time
 _DIGITS = 13  # scores are rounded to so many decimals: equal vectors stay equal in whatever order sums were made
@@ -115,12 +113,10 @@ def _contenders_faiss(
     """The same by FAISS; None where it cannot select as many as may be needed (more than 2 048 on a GPU)."""
     import torch
 
-    from geosearch.search import faiss_flat
-
     count = rows.shape[0]
     wanted = min(count, k + max(16, k // 8))
     while True:
-        if queries.is_cuda and wanted > FAISS_GPU_K:
+        if queries.is_cuda and wanted > faiss_flat.GPU_K:
             return None
         scores, found = faiss_flat.knn(queries, rows, wanted)
         best = scores[:, k - 1] if wanted >= k else torch.full_like(floor, -math.inf)

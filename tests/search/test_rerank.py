@@ -4,6 +4,7 @@ import threading
 
 import numpy as np
 import pytest
+import torch
 from rerank_space import add_images, all_candidates, awkward_vectors, fill, remove, stored, write
 from test_rerank_scoring import assert_same
 
@@ -202,6 +203,28 @@ def test_without_room_rows_are_read_each_time_and_still_right(conn, look, rng):
     conn.commit()
     resident.refresh(conn)
     assert reranker.rank(conn, queries, all_candidates(conn, "look"), 40).fetched == 0
+
+
+def test_a_block_for_which_a_gpu_has_no_memory_is_scored_in_halves(conn, look, rng, monkeypatch, caplog):
+    reranker, query = Reranker({"look": ResidentVectors.load(conn, "look")}), {"look": rng.standard_normal((2, D))}
+    wanted = reranker.rank(conn, query, all_candidates(conn, "look"), 50)
+    contenders, sizes = rerank_task.contenders, []
+
+    def full(queries, rows, *rest):
+        if rows.shape[0] > 200:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate more")  # as torch says it
+        sizes.append(rows.shape[0])
+        return contenders(queries, rows, *rest)
+
+    monkeypatch.setattr(rerank_task, "contenders", full)
+    again = reranker.rank(conn, query, all_candidates(conn, "look"), 50)
+    np.testing.assert_array_equal(again.image_ids, wanted.image_ids)
+    np.testing.assert_array_equal(again.scores, wanted.scores)
+    assert sizes == [150] * 4
+    assert "no GPU memory to score 600 rows at once" in caplog.text
+    monkeypatch.setattr(rerank_task, "contenders", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):  # another error is none of memory
+        reranker.rank(conn, query, all_candidates(conn, "look"), 50)
 
 
 def test_an_empty_space_and_no_candidates(conn):

@@ -47,6 +47,7 @@ def embed(
             device=device,
             recheck=recheck,
             progress=lambda done, of: bar.update(task, completed=done, total=of),
+            say=note,
         )
     if json:
         emit(counts, json)
@@ -79,6 +80,7 @@ def import_(
             name_column=name_column,
             vector_column=vector_column,
             progress=lambda done, of: bar.update(task, completed=done, total=of),
+            say=note,
         )
     emit(counts, json)
     _end(counts.rejected)

@@ -1,14 +1,29 @@
-"""`geosearch space`: make, list and drop spaces."""
+"""`geosearch space`: make, list and drop spaces; build their indexes and keep their order."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import StrEnum
 from typing import Annotated
 
 import typer
 
-from .common import WRONG_USAGE, JsonOption, confirm, emit, fail, note
+from .common import WRONG_USAGE, JsonOption, confirm, emit, fail, note, progress
 
 app = typer.Typer(help="Spaces: a model's vectors, one typed table each.", no_args_is_help=True)
+
+
+class Form(StrEnum):
+    """What an index holds of a vector."""
+
+    halfvec = "halfvec"
+    bit = "bit"
+
+
+MemoryOption = Annotated[
+    str | None, typer.Option(help="Memory for building the graph, as 2GB. If not given: what it needs, within bounds.")
+]
 
 
 @app.command()
@@ -72,3 +87,78 @@ def drop(
             confirm(f"Remove space {name!r} with its {space.count} vectors?", yes)
             drop_space(conn, name)
     emit({"space": name, "vectors": space.count, "dropped": not dry_run}, json)
+
+
+@app.command()
+def index(
+    name: Annotated[str, typer.Argument(help="The space.")],
+    form: Annotated[
+        Form | None, typer.Option(help="halfvec: the vectors; bit: their signs, for more than 3900 dimensions.")
+    ] = None,
+    m: Annotated[int, typer.Option(min=2, max=100, help="Neighbours of a vector in the graph.")] = 16,
+    ef_construction: Annotated[
+        int, typer.Option(min=4, max=1000, help="Vectors looked at for each that is added.")
+    ] = 64,
+    memory: MemoryOption = None,
+    drop: Annotated[bool, typer.Option("--drop", help="Remove the index instead.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Build the HNSW index of a space, while others read and write. Needs the rights of the table's owner.
+
+    An index that is there already is left as it is. Stopped or killed, it is begun anew by the next run.
+    """
+    from geosearch.database.index import drop_index, index_space
+
+    if drop:
+        emit({"space": name, "dropped": drop_index(None, name)}, json)
+        return
+    with _bar() as show:
+        made = index_space(
+            None,
+            name,
+            form=form.value if form else None,
+            m=m,
+            ef_construction=ef_construction,
+            memory=memory,
+            progress=show,
+            say=note,
+        )
+    emit(made, json)
+    if not made.built:
+        note("It was there already. To build it with other settings: `--drop` first.")
+
+
+@app.command()
+def reorder(
+    name: Annotated[str, typer.Argument(help="The space.")],
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Build the table anew, also when it is in order.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Also where the server's free disk cannot be seen.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Look, say what would be done, change nothing.")] = False,
+    memory: MemoryOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Bring a space's table back into the order by which searches read it, while others read and write.
+
+    It looks first: out of order, a new table and its index are built beside and swapped in; with a tenth of its rows
+    dead, the index is built anew and the table vacuumed; else little or nothing is done. Needs the rights of the
+    table's owner and, to build anew, free disk: up to twice what the space takes.
+    """
+    from geosearch.database.reorder import reorder as run
+
+    with _bar() as show:
+        done = run(
+            None, name, rebuild_always=rebuild, force=force, dry_run=dry_run, memory=memory, progress=show, say=note
+        )
+    emit(done, json)
+
+
+@contextmanager
+def _bar() -> Iterator[Callable[[str, int, int | None], None]]:
+    """Yield a function that shows what is done, and how far, in one bar."""
+    with progress() as bar:
+        task = bar.add_task("", total=None)
+
+        def show(what: str, done: int, of: int | None) -> None:
+            bar.update(task, description=what, completed=done, total=of)
+
+        yield show

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from geosearch.database.archives import get_archive_id
 from geosearch.database.connection import connect
+from geosearch.database.reorder import restore_order
 from geosearch.database.spaces import Space, get_space
 from geosearch.database.statistics import refresh_statistics
 from geosearch.embedding.address import address
@@ -42,13 +43,16 @@ def import_vectors(
     name_column: str | None = None,
     vector_column: str | None = None,
     progress: Progress | None = None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> ImportCounts:
     """Fill a space without a model from a file of names and vectors; see `vector_files.open_vectors` for its forms.
 
     Vectors are brought to length 1: similarity is the cosine. A row is rejected, and kept in `reject` with its number,
     when its name is missing, not in the archive, or came before in the file, or when its vector has another dimension,
     is zero or not finite. Each block of rows is committed by itself; running it again changes nothing.
-    database: as for `embed`. Raises InputError when the file as a whole or the space cannot be used, UnknownNameError.
+    database, say: as for `embed`.
+
+    Raises InputError when the file as a whole or the space cannot be used, UnknownNameError.
     """
     url = address(database)
     with connect(url, autocommit=True) as conn:
@@ -62,7 +66,9 @@ def import_vectors(
         file = open_vectors(source, found.dimension, name_column, vector_column)
         counts = _Import(conn, found, archive_id, archive, source).go(file.rows, file.blocks, progress)
         refresh_statistics(conn, found.table, counts.added + counts.updated)
-        return counts
+    if counts.added + counts.updated:
+        restore_order(url, space, say)
+    return counts
 
 
 class _Import:

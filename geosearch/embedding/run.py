@@ -14,6 +14,7 @@ import psycopg
 
 from geosearch.database.archives import get_archive_id
 from geosearch.database.connection import connect
+from geosearch.database.reorder import restore_order
 from geosearch.database.spaces import Space, get_space
 from geosearch.database.statistics import refresh_statistics
 from geosearch.embedding import files
@@ -71,6 +72,7 @@ def embed(
     recheck: bool = False,
     progress: Progress | None = None,
     go_on: Callable[[], bool] | None = None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> EmbedCounts:
     """Embed the images that have no vector in a space, or one of other pixels than the catalogue's.
 
@@ -78,7 +80,8 @@ def embed(
     default. archive: only its images. encoder: instead of loading the space's model. recheck: read every file again and
     embed those that have changed since, also where the catalogue does not know. progress: called with (done, of).
     go_on: called between images, in the calling thread, which may do other work in it; where it returns False the run
-    ends early, with what it began.
+    ends early, with what it began. say: told of the order of the space, which is restored at the end where the run has
+    upset it; with go_on it is left to `geosearch space reorder`, since other work waits.
 
     What is encoded is committed at once, in whole batches: a run that was killed is continued by the next. A file that
     is gone or damaged becomes a reject of stage 'embed', is tried again by the next run, and is cleared when that
@@ -97,7 +100,9 @@ def embed(
         with BackgroundWriter(writing, found) as run.writer:
             counts = run.go()
         refresh_statistics(writing, found.table, counts.embedded)
-        return counts
+    if counts.embedded:
+        restore_order(url, space, say, only_tell=go_on is not None)
+    return counts
 
 
 def decode_threads() -> int:

@@ -121,7 +121,7 @@ def ratios_table(run: dict[str, Any]) -> str:
         ours = case["ways"].get(OURS)
         if not ours:
             continue
-        row = [name]
+        row = [name, ", ".join(f"{strategy} {n}" for strategy, n in case.get("auto", {}).items())]
         rivals = [case["ways"].get(rival) for rival in (HAND, ALONE)]
         row += [f"{figures['p50'] / ours['p50']:.1f}" if figures else "–" for figures in rivals]
         faiss = case["ways"].get(floor) if floor else None
@@ -129,7 +129,9 @@ def ratios_table(run: dict[str, Any]) -> str:
         alone = (faiss or {}).get("search alone")
         row.append(f"{ours['p50'] / alone['p50']:.1f}" if alone else "–")
         rows.append(row)
-    return _table(["case", "by hand ÷ ours", "no workers ÷ ours", "ours ÷ FAISS", "ours ÷ FAISS, search alone"], rows)
+    return _table(
+        ["case", "auto took", "by hand ÷ ours", "no workers ÷ ours", "ours ÷ FAISS", "ours ÷ FAISS, search alone"], rows
+    )
 
 
 def clients_table(run: dict[str, Any]) -> str:

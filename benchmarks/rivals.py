@@ -162,6 +162,21 @@ def pgvector(url: str, dimension: int, iterative: bool) -> SqlWay:
     )
 
 
+def strategies(conn: psycopg.Connection[Any], questions: list[Question]) -> dict[str, int]:
+    """Return how many of the questions `auto` answers with which strategy."""
+    found: dict[str, int] = {}
+    for q in questions:
+        lat, lon = q.near or (None, None)
+        row = conn.execute(
+            f"select strategy from geosearch.search_plan('{SPACE}', %(query)s::vector, near => case when"
+            f" %(lat)s::float8 is not null then {_NEAR} end, radius_m => %(radius)s::float8, k => %(k)s::int)",
+            {"query": HalfVector(q.vector), "lat": lat, "lon": lon, "radius": q.radius_m or 0.0, "k": q.k},
+        ).fetchone()
+        assert row is not None
+        found[row[0]] = found.get(row[0], 0) + 1
+    return dict(sorted(found.items()))
+
+
 def ours(url: str, strategy: str) -> SqlWay:
     """Return geosearch.search with a strategy."""
     search = (

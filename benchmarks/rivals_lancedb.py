@@ -10,6 +10,7 @@ more slowly and scans 1.5 times more slowly.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -47,12 +48,21 @@ def where(near: tuple[float, float], radius_m: float, widest_m: float) -> str:
 
 
 class LanceWay(Way):
-    """index: None searches flat; "IVF_PQ" through LanceDB's default index. Raises ImportError without LanceDB."""
+    """index: None searches flat; "IVF_PQ" through LanceDB's default index.
+
+    Raises ImportError without LanceDB, MemoryError where reading all vectors would crowd the rivals out of memory.
+    """
 
     def __init__(self, archive: Archive, folder: Path, index: str | None, stages: Stages) -> None:
         import lancedb
         from lancedb.index import IvfPq
 
+        size, memory = archive.vectors.size * 4, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        if index is None and size > memory // 8:
+            raise MemoryError(
+                f"it would read {size / 2**30:.1f} GiB again and again, on a machine of {memory / 2**30:.0f} GiB that "
+                "also holds the tables of the others: all would be timed on the disk"
+            )
         self.index, self.exact = index, index is None
         self.name = f"LanceDB {index}" if index else "LanceDB flat"
         self.about = (

@@ -179,6 +179,8 @@ def measure(
             figures = many_clients(archive, ways, asked, case.clients)
         found[case.name] = {**describe(case), "candidates": spread([q.count for q in asked]), "ways": figures}
         found[case.name]["plans"] = notes
+        if any(way.name == "geosearch, auto" for way in ways):
+            found[case.name]["auto"] = rivals.strategies(conn, asked)
         medians = ", ".join(f"{name} {f['p50']:.1f}" for name, f in figures.items())
         say(f"{case.name}: {medians}")
     run = {

@@ -65,9 +65,7 @@ class Decoder:
         process = self._running()
         request = {"size": len(data or b""), "uri": uri, "max_pixels": max_pixels, "seconds": self.seconds, **rules}
         try:
-            assert process.stdin is not None
-            process.stdin.write(json.dumps(request).encode() + b"\n" + (data or b""))
-            process.stdin.flush()
+            self._send(process, json.dumps(request).encode() + b"\n" + (data or b""), end)
             answer = json.loads(self._take_line(end))
             if "reason" in answer:
                 raise InputError(str(answer["reason"]))
@@ -97,10 +95,26 @@ class Decoder:
             kept = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "GEOSEARCH_"))}
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "geosearch.worker.decoder"],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=kept,
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=kept, bufsize=0,
             )  # fmt: skip
+            assert self._process.stdin is not None
+            os.set_blocking(self._process.stdin.fileno(), False)  # a process that hangs does not read either
             self._rest = b""
         return self._process
+
+    def _send(self, process: subprocess.Popen[bytes], data: bytes, end: float) -> None:
+        assert process.stdin is not None
+        descriptor, rest = process.stdin.fileno(), memoryview(data)
+        while rest:
+            self._check(end)
+            if select.select([], [descriptor], [], _LOOK_S)[1]:
+                rest = rest[os.write(descriptor, rest) :]
+
+    def _check(self, end: float) -> None:
+        if self.interrupted():
+            raise InterruptedWorkError
+        if time.monotonic() > end:
+            raise TimeoutError
 
     def _take_line(self, end: float) -> bytes:
         while b"\n" not in self._rest:
@@ -122,10 +136,7 @@ class Decoder:
         assert self._process.stdout is not None
         descriptor = self._process.stdout.fileno()
         while True:
-            if self.interrupted():
-                raise InterruptedWorkError
-            if time.monotonic() > end:
-                raise TimeoutError
+            self._check(end)
             if select.select([descriptor], [], [], _LOOK_S)[0]:
                 piece = os.read(descriptor, 1 << 20)
                 if not piece:

@@ -83,6 +83,9 @@ class Searcher:
         facts: dict[str, Any] = {"space": space, "id": question.id}
         for last in (False, True):
             reranker = self._reranker(conn, space)
+            if reranker.residents[space].dimension != len(vector):
+                del self._rerankers[space]
+                reranker = self._reranker(conn, space)
             try:
                 with one_snapshot(conn):
                     candidates = Candidates.of(*key_rows(conn, sql.SQL(_CANDIDATES), facts))

@@ -30,7 +30,7 @@ def test_a_space_is_made_listed_and_dropped(conn):
         "image",
         0,
     )
-    assert (made.layout_version, made.active, made.indexed_as) == (1, True, None)
+    assert (made.layout_version, made.active, made.indexed_as) == (2, True, None)
     spaces.create_space(conn, "another", 2)
     one = image(conn, archives.ensure_archive(conn, "a"))
     conn.execute(sql.SQL("insert into {} (image_id, embedding) values (%s, '[1,2,3,4]')").format(made.table), [one])
@@ -189,11 +189,14 @@ def test_a_migration_can_change_the_table_of_every_space(conn, database_url):
     engine = create_engine("postgresql+psycopg://", creator=lambda: psycopg.connect(database_url), poolclass=NullPool)
     with engine.begin() as connection:
         changed = upgrade_spaces(
-            connection, 1, 2, lambda space: [f"alter table {space.table} add column cell int default {space.dimension}"]
+            connection,
+            2,
+            3,
+            lambda space: [f"alter table {space.table} add column extra int default {space.dimension}"],
         )
     assert changed == 2
-    assert {s.name: s.layout_version for s in spaces.list_spaces(conn)} == {"one": 2, "two": 2, "three": 7}
+    assert {s.name: s.layout_version for s in spaces.list_spaces(conn)} == {"one": 3, "two": 3, "three": 7}
     rows = conn.execute(
-        "select table_name from information_schema.columns where table_schema = 'geosearch' and column_name = 'cell'"
+        "select table_name from information_schema.columns where table_schema = 'geosearch' and column_name = 'extra'"
     ).fetchall()
     assert sorted(rows) == [("space_one",), ("space_two",)]

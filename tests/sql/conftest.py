@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import psycopg
@@ -12,6 +13,7 @@ import pytest
 from pgvector import HalfVector
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
+from psycopg.types.json import Jsonb
 
 DIMENSION = 8
 
@@ -21,6 +23,8 @@ class World:
     """A connection to a database with one archive of awkward places, and the NumPy copy of its vectors."""
 
     conn: psycopg.Connection
+    url: str
+    """Of the same database, for connections of a test's own."""
     ids: np.ndarray
     """(n,) image ids, ascending."""
     vectors: np.ndarray
@@ -61,6 +65,13 @@ def awkward_places(rng: np.random.Generator) -> list[tuple[str | None, str | Non
     return rows
 
 
+def moments(rng: np.random.Generator, count: int) -> list[datetime | None]:
+    """When each was taken: some at the same midnight, some never dated."""
+    start = datetime(2001, 1, 1, tzinfo=UTC)
+    days = rng.integers(0, 4000, count)
+    return [None if i % 3 == 0 else start + timedelta(days=int(day)) for i, day in enumerate(days)]
+
+
 @pytest.fixture(scope="module")
 def world(server: str, template: str) -> Iterator[World]:
     """A database of its own for the whole module: nothing in these modules changes it."""
@@ -72,9 +83,8 @@ def world(server: str, template: str) -> Iterator[World]:
     with psycopg.connect(server, autocommit=True) as admin:
         admin.execute(sql.SQL("create database {name} owner geosearch template {template}").format(**identifiers))
     try:
-        with connect(
-            make_conninfo(server, dbname=name, user="geosearch", password="geosearch"), autocommit=True
-        ) as conn:
+        url = make_conninfo(server, dbname=name, user="geosearch", password="geosearch")
+        with connect(url, autocommit=True) as conn:
             rng = np.random.default_rng(20)
             places = awkward_places(rng)
             for archive in ("odd", "even"):
@@ -82,9 +92,13 @@ def world(server: str, template: str) -> Iterator[World]:
             create_space(conn, "toy", DIMENSION)
             with conn.cursor() as cursor:
                 cursor.executemany(
-                    "insert into geosearch.image (archive_id, name, nadir, footprint, reach_m) select a.id, %s,"
-                    " st_geogfromtext(%s), st_geogfromtext(%s), %s from geosearch.archive a where a.name = %s",
-                    [(f"p{i:05}", *place, ("even", "odd")[i % 2]) for i, place in enumerate(places)],
+                    "insert into geosearch.image (archive_id, name, nadir, footprint, reach_m, captured_at, properties)"
+                    " select a.id, %s, st_geogfromtext(%s), st_geogfromtext(%s), %s, %s, %s"
+                    " from geosearch.archive a where a.name = %s",
+                    [
+                        (f"p{i:05}", *place, moment, Jsonb({"camera": f"D{i % 7}"}), ("even", "odd")[i % 2])
+                        for i, (place, moment) in enumerate(zip(places, moments(rng, len(places)), strict=True))
+                    ],
                 )
             ids = np.array([row[0] for row in conn.execute("select id from geosearch.image order by id").fetchall()])
             vectors = rng.standard_normal((len(ids), DIMENSION)) * 10 ** rng.uniform(-1, 1, (len(ids), 1))
@@ -96,8 +110,10 @@ def world(server: str, template: str) -> Iterator[World]:
                 copy.set_types(["int8", "halfvec"])
                 for image_id, vector in zip(ids, half, strict=True):
                     copy.write_row((int(image_id), HalfVector(vector)))
-            conn.execute("analyze geosearch.image")
-            yield World(conn, ids, half.astype(np.float64))
+            conn.execute("analyze geosearch.image, geosearch.space_toy")
+            counted = conn.execute("select geosearch.count_cells('toy')").fetchone()
+            assert counted == (len(ids),)
+            yield World(conn, url, ids, half.astype(np.float64))
     finally:
         with psycopg.connect(server, autocommit=True) as admin:
             admin.execute(sql.SQL("drop database {name} with (force)").format(**identifiers))

@@ -28,9 +28,12 @@ REFUSED = [
     (f"'toy', {Q}, st_makeline(st_point(0, 0), st_point('NaN', 1))::geography", "not a number", "longitude"),
     (f"'toy', {Q}, 'SRID=4269;POINT(0 0)'::geography", "near has SRID 4269", "WGS 84"),
     (f"'toy', {Q}, archive => 'nothing'", "no archive is named 'nothing'", "Archives: even, odd."),
-    (f"'toy', {Q}, strategy => 'hnsw'", "strategy hnsw is not available", "exact or auto"),
-    (f"'toy', {Q}, strategy => 'best'", "no strategy is named 'best'", "exact or auto"),
-    (f"'toy', {Q}, strategy => null", "no strategy is named NULL", "exact or auto"),
+    (f"'toy', {Q}, strategy => 'hnsw'", "space toy has no approximate index", "geosearch space index toy"),
+    (f"'toy', {Q}, strategy => 'best'", "no strategy is named 'best'", "auto, exact or hnsw"),
+    (f"'toy', {Q}, strategy => null", "no strategy is named NULL", "auto, exact or hnsw"),
+    (f"'toy', {Q}, captured_from => '2020-01-02Z', captured_to => '2020-01-02Z'", "no time lies from", "first moment"),
+    (f"'toy', {Q}, captured_from => '2020-01-02Z', captured_to => '2020-01-01Z'", "no time lies from", "first moment"),
+    (f"'toy', {Q}, captured_from => 'infinity', captured_to => '-infinity'", "no time lies from", "after the last"),
 ]
 
 

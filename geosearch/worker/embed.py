@@ -29,9 +29,9 @@ class Embedder:
         """Look soon."""
         self._next = min(self._next, time.monotonic() + AFTER_CHANGE_S)
 
-    def due(self) -> bool:
-        """Whether it is time to look."""
-        return time.monotonic() >= self._next
+    def due_in(self) -> float:
+        """How many seconds until it is time to look."""
+        return max(0.0, self._next - time.monotonic())
 
     def run(self, conn: psycopg.Connection, go_on: Callable[[], bool]) -> EmbedCounts:
         """Embed what lacks a vector. conn: to look with. go_on: see `geosearch.embedding.run.embed`."""

@@ -123,7 +123,7 @@ class Worker:
         while not self.stop.wanted:
             if not self.once:
                 self._answer_all(conn, decoder)
-            if self.embedder is not None and not self.stop.wanted and self.embedder.due():
+            if self.embedder is not None and not self.stop.wanted and self.embedder.due_in() == 0:
                 # Once, the new images are to be among the answers; else who asks does not wait for them.
                 go_on = (lambda: not self.stop.wanted) if self.once else (lambda: self._between(conn, decoder))
                 embedded = self.embedder.run(conn, go_on)
@@ -134,7 +134,8 @@ class Worker:
                 self._answer_all(conn, decoder)
                 return
             if not self._called and not self.stop.wanted:
-                self._listen(conn, self.poll)
+                due_in = self.poll if self.embedder is None else self.embedder.due_in()
+                self._listen(conn, min(self.poll, due_in))
 
     def _between(self, conn: psycopg.Connection, decoder: Decoder) -> bool:
         """Between two images that are embedded: answer who asked meanwhile; False when the worker is to end."""

@@ -80,10 +80,8 @@ def _checked(data: bytes, record: np.dtype[Any]) -> NDArray[Any]:
 
 
 def _other_layout(record: np.dtype[Any]) -> DatabaseError:
-    what = f"vectors of {record['values'].shape[0]} dimensions" if "values" in (record.names or ()) else "two bigints"
+    vectors = f" and vectors of {record['values'].shape[0]} dimensions" if "values" in (record.names or ()) else ""
     return DatabaseError(
-        f"the database did not send rows of an image id, a version and {what}: the space was made anew since it was "
-        "loaded; load it again"
-        if "values" in (record.names or ())
-        else f"the database did not send rows of {what}"
+        f"the database did not send image ids, versions{vectors}: the space was made anew since it was loaded; "
+        "load it again"
     )

@@ -11,10 +11,11 @@ from test_rerank_scoring import assert_same
 from geosearch.database.connection import connect
 from geosearch.database.spaces import create_space, drop_space
 from geosearch.errors import DatabaseError, InputError, UnknownNameError
-from geosearch.search import rerank_task
+from geosearch.search import rerank_task, vector_store
 from geosearch.search.candidates import Candidates
 from geosearch.search.rerank import Reranker
 from geosearch.search.resident import ResidentVectors
+from geosearch.search.resident_form import Form
 from geosearch.search.scoring import reference
 
 D = 24
@@ -61,6 +62,23 @@ def test_ranking_equals_the_reference(conn, look, rng, tmp_path, options, way, m
     first = ranking[0][0]
     assert first == (ranking.image_ids[0, 0], ranking.scores[0, 0], {"look": versions[first.image_id]})
     assert [len(answers) for answers in ranking] == [400] * 7
+
+
+def test_vectors_over_several_devices_are_ranked_alike(conn, look, rng, monkeypatch):
+    # As over three GPUs; later rows go to the last.
+    form = Form("gpu", "float16", ("cpu", "cpu", "cpu"), 0, 0, 10**9)
+    monkeypatch.setattr("geosearch.search.resident.choose_form", lambda *_: form)
+    monkeypatch.setattr(vector_store, "_GROWTH_BYTES", 4 * D * 30)
+    held = ResidentVectors.load(conn, "look")
+    new = add_images(conn, 200)
+    write(conn, "look", new, awkward_vectors(rng, 200, D))
+    queries = {"look": rng.standard_normal((5, D))}
+    ids = np.concatenate([look, new])
+    for _ in range(2):
+        ranking = Reranker({"look": held}).rank(conn, queries, all_candidates(conn, "look"), 100)
+        assert_same((ranking.image_ids, ranking.scores), expected(conn, queries, ids, 100, {"look": 1.0}))
+    assert ranking.fetched == 0
+    assert len(np.unique(held.shard_of(held.slots(ids)))) > 3
 
 
 def test_scores_are_those_of_sql(conn, look, rng):
@@ -130,8 +148,8 @@ def test_a_vector_that_vanished_from_one_space_leaves_the_image_unranked(conn, l
     remove(conn, "text", look[:3])
     write(conn, "text", look[3:6], awkward_vectors(rng, 3, 7))
     conn.commit()
-    for resident in reranker.residents.values():
-        resident.refresh(conn)
+    for held in reranker.residents.values():
+        held.refresh(conn)
     ranking = reranker.rank(conn, queries, before, 600)
     assert ranking.lacking["text"].tolist() == look[:3].tolist()
     assert ranking.lacking["look"].tolist() == []

@@ -192,7 +192,7 @@ def test_a_migration_can_change_the_table_of_every_space(conn, database_url):
             connection,
             2,
             3,
-            lambda space: [f"alter table {space.table} add column extra int default {space.dimension}"],
+            lambda space: [f"alter table {space.table} add extra int default {space.dimension}"],
         )
     assert changed == 2
     assert {s.name: s.layout_version for s in spaces.list_spaces(conn)} == {"one": 3, "two": 3, "three": 7}

@@ -47,7 +47,7 @@ def text(vector: np.ndarray) -> str:
 
 
 def cosines(vectors: np.ndarray, query: np.ndarray) -> np.ndarray:
-    """(n,) cosines of stored half-precision values (n, d) and a query, rounded as they are; sums in double precision."""
+    """(n,) cosines of stored values (n, d) and a query, rounded to half precision as they are; sums in double."""
     q = query.astype(np.float16).astype(np.float64)
     return np.asarray(vectors @ q / (np.linalg.norm(vectors, axis=1) * np.linalg.norm(q)))
 

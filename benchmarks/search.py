@@ -68,11 +68,10 @@ def main() -> None:
             load.load_by_hand(conn, archive, stages, hnsw=chosen("pgvector", options.only))
             if chosen("geosearch", options.only):
                 load.load_geosearch(conn, archive, stages, url)
-            if options.rows >= 1000:
-                conn.execute("checkpoint")
+            conn.execute("checkpoint")
+            ways, skipped = make_ways(options, archive, url, stages, only_files=options.prepare)
             if not options.prepare:
-                run = measure(options, archive, url, conn, stages)
-                write(options, run)
+                write(options, measure(options, archive, ways, skipped, conn, stages))
     finally:
         if not (options.keep or options.reuse or options.prepare):
             load.drop(server, name)
@@ -124,9 +123,9 @@ def private_server() -> str:
 
 
 def make_ways(
-    options: argparse.Namespace, archive: Archive, url: str, stages: load.Stages
+    options: argparse.Namespace, archive: Archive, url: str, stages: load.Stages, only_files: bool
 ) -> tuple[list[rivals.Way], dict[str, str]]:
-    """Return the ways that can run here, and why the others cannot."""
+    """Return the ways that can run here, and why the others cannot. only_files: those alone that first make files."""
     d, far = archive.shape.dimension, archive.shape.far > 0
     lance = archive.folder / "lance"
     makers: dict[str, Callable[[], rivals.Way]] = {
@@ -144,7 +143,7 @@ def make_ways(
     }
     ways, skipped = [], {}
     for name, maker in makers.items():
-        if chosen(name, options.only):
+        if chosen(name, options.only) and (not only_files or name.startswith("LanceDB")):
             try:
                 ways.append(maker())
             except ImportError as error:
@@ -155,11 +154,15 @@ def make_ways(
 
 
 def measure(
-    options: argparse.Namespace, archive: Archive, url: str, conn: psycopg.Connection[Any], stages: load.Stages
+    options: argparse.Namespace,
+    archive: Archive,
+    ways: list[rivals.Way],
+    skipped: dict[str, str],
+    conn: psycopg.Connection[Any],
+    stages: load.Stages,
 ) -> dict[str, Any]:
     """Ask everything and return all figures."""
     before = os.getloadavg()
-    ways, skipped = make_ways(options, archive, url, stages)
     found: dict[str, Any] = {}
     for case in cases(options.largest_k):
         if not chosen(case.name, options.cases):

@@ -8,15 +8,17 @@ the plain column never uses it, one that orders by the cast does, and one table 
 
 from __future__ import annotations
 
+import json
 import struct
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import psycopg
-from archive import FAR, FAR_M, FOOTPRINT, Archive, corners
+from archive import FAR, FAR_M, FOOTPRINT, Archive, Shape, corners
 from numpy.typing import NDArray
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
@@ -80,6 +82,17 @@ def drop(server: str, name: str) -> None:
     """Remove the database."""
     with psycopg.connect(server, autocommit=True) as conn:
         conn.execute(sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(name)))
+
+
+def check_shape(conn: psycopg.Connection[Any], shape: Shape) -> None:
+    """Note in the database what it holds, or refuse one that an earlier run filled with something else."""
+    told = json.dumps(asdict(shape))
+    row = conn.execute("select obj_description('byhand'::regnamespace, 'pg_namespace')").fetchone()
+    assert row is not None
+    if row[0] is None:
+        conn.execute(sql.SQL("comment on schema byhand is {}").format(told))
+    elif row[0] != told:
+        raise SystemExit(f"the database holds {row[0]}, not {told}: run without --reuse, or with other options")
 
 
 def load_by_hand(conn: psycopg.Connection[Any], archive: Archive, stages: Stages, hnsw: bool) -> None:

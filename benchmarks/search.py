@@ -65,6 +65,7 @@ def main() -> None:
         migrate(url)
         with connect(url, autocommit=True) as conn:
             stages = load.Stages(conn, say)
+            load.check_shape(conn, shape)
             load.load_by_hand(conn, archive, stages, hnsw=chosen("pgvector", options.only))
             if chosen("geosearch", options.only):
                 load.load_geosearch(conn, archive, stages, url)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .common import WRONG_USAGE, JsonOption, emit, fail, note
+from .common import DONE_WITH_REJECTS, FAILED, WRONG_USAGE, JsonOption, emit, fail, note, progress
+
+if TYPE_CHECKING:
+    from geosearch.search.ranking import Ranking
 
 
 def search(
@@ -19,6 +22,13 @@ def search(
             help="Ask with a catalogued image: its name, or archive/name where several have it.", metavar="NAME"
         ),
     ] = None,
+    queries: Annotated[
+        Path | None,
+        typer.Option(
+            help="Ask many at once: one JSON object a line, or CSV with a header; the names are those of the options.",
+            metavar="FILE",
+        ),
+    ] = None,
     near: Annotated[
         str | None,
         typer.Option(
@@ -28,10 +38,28 @@ def search(
     radius_km: Annotated[
         float | None, typer.Option(help="How near to that place; 2500 when it is not given.", metavar="KM")
     ] = None,
+    area: Annotated[
+        Path | None,
+        typer.Option(help="Only images that may show a part of this polygon: a GeoJSON file.", metavar="FILE"),
+    ] = None,
+    captured_from: Annotated[
+        str | None, typer.Option("--from", help="Only images taken from this day or time on (UTC).", metavar="TIME")
+    ] = None,
+    captured_to: Annotated[
+        str | None, typer.Option("--to", help="Only images taken before this day or time (UTC).", metavar="TIME")
+    ] = None,
+    property_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--property", help="Only images with this property: camera=D5. May be repeated.", metavar="NAME=VALUE"
+        ),
+    ] = None,
     k: Annotated[int, typer.Option("-k", help="How many answers.")] = 10,
     archive: Annotated[str | None, typer.Option(help="Only images of this archive.")] = None,
     space: Annotated[str | None, typer.Option(help="The space to search in, where there are several.")] = None,
-    strategy: Annotated[str, typer.Option(help="auto or exact; auto chooses the cheaper one.")] = "auto",
+    strategy: Annotated[
+        str, typer.Option(help="auto, exact or hnsw (the approximate index); auto takes the cheaper one.")
+    ] = "auto",
     json: JsonOption = False,
     html: Annotated[
         Path | None, typer.Option(help="Write a page with the pictures and a map to this file.", metavar="OUT")
@@ -39,33 +67,45 @@ def search(
 ) -> None:
     """Find the images most like a picture, a text or a catalogued image, anywhere or near a place.
 
-    Exactly one of --image, --text and --like is needed. An image of which only the nadir is known may show
+    Exactly one of --image, --text, --like and --queries is needed. An image of which only the nadir is known may show
     ground up to 2 500 km away, so such images are taken from a circle that much wider.
+
+    With --queries the other options hold for each line that does not say otherwise. Status 3: some were not answered.
     """
-    if sum(given is not None for given in (image, text, like)) != 1:
-        raise fail("give exactly one of --image, --text and --like", WRONG_USAGE)
-    if radius_km is not None and near is None:
+    if sum(given is not None for given in (image, text, like, queries)) != 1:
+        raise fail("give exactly one of --image, --text, --like and --queries", WRONG_USAGE)
+    if radius_km is not None and near is None and queries is None:
         raise fail("--radius-km needs --near: the middle of the circle", WRONG_USAGE)
+    if queries is not None and html is not None:
+        raise fail("--html shows one query; leave out --queries", WRONG_USAGE)
 
     from geosearch.errors import InputError
+    from geosearch.search.batch import read_queries
     from geosearch.search.client import connect
     from geosearch.search.query import Query, parse_place
 
     try:
-        query = Query.of(
-            image=image,
-            text=text,
-            like=like,
-            near=parse_place(near) if near is not None else None,
-            radius_km=2500.0 if radius_km is None else radius_km,
-            k=k,
-            archive=archive,
-            space=space,
-            strategy=strategy,
-        )
-    except InputError as error:
+        common: dict[str, Any] = {
+            "near": parse_place(near) if near is not None else None,
+            "radius_km": 2500.0 if radius_km is None else radius_km,
+            "area": area.read_text("utf-8") if area is not None else None,
+            "captured_from": captured_from,
+            "captured_to": captured_to,
+            "properties": _properties(property_),
+            "k": k,
+            "archive": archive,
+            "space": space,
+            "strategy": strategy,
+        }
+        asked = None if queries is None else read_queries(queries, common)
+        query = Query.of(image=image, text=text, like=like, **common) if asked is None else None
+    except (InputError, UnicodeDecodeError) as error:
         raise fail(str(error), WRONG_USAGE) from error
 
+    if asked is not None:
+        _many(asked, json)
+        return
+    assert query is not None
     with connect() as client:
         ranking = client.ask(query)
     if html is not None:
@@ -77,7 +117,42 @@ def search(
     if json:
         emit(ranking.to_dict(), json=True)
         return
-    rows = [
+    emit(_rows(ranking))
+    plan = ranking.plan
+    note(f"{plan.returned} of {plan.candidates} candidates, space {ranking.space}, strategy {plan.strategy}")
+
+
+def _many(asked: list[Any], json: bool) -> None:
+    from geosearch.errors import GeosearchError
+    from geosearch.search.client import connect
+
+    documents: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = []
+    failed = 0
+    with connect() as client, progress() as bar:
+        task = bar.add_task("search", total=len(asked))
+        for one, answer in zip(asked, client.search_many(line.query for line in asked), strict=True):
+            if isinstance(answer, GeosearchError):
+                failed += 1
+                note(f"line {one.line}: {answer}")
+                documents.append({"id": one.id, "line": one.line, "error": str(answer)})
+            else:
+                documents.append({"id": one.id, "line": one.line, **answer.to_dict()})
+                rows += [{"query": one.id, **row} for row in _rows(answer)]
+            bar.advance(task)
+    if json:
+        emit(
+            {"queries": len(asked), "answered": len(asked) - failed, "failed": failed, "rankings": documents}, json=True
+        )
+    else:
+        emit(rows)
+        note(f"{len(asked) - failed} of {len(asked)} queries answered")
+    if failed:
+        raise typer.Exit(FAILED if failed == len(asked) else DONE_WITH_REJECTS)
+
+
+def _rows(ranking: Ranking) -> list[dict[str, Any]]:
+    return [
         {
             "rank": result.rank,
             "similarity": f"{result.similarity:.4f}",
@@ -89,6 +164,21 @@ def search(
         }
         for result in ranking
     ]
-    emit(rows)
-    plan = ranking.plan
-    note(f"{plan.returned} of {plan.candidates} candidates, space {ranking.space}, strategy {plan.strategy}")
+
+
+def _properties(pairs: list[str] | None) -> dict[str, Any] | None:
+    """Return {name: value} of "name=value"; a value that is JSON (a number, true) is meant as such."""
+    from json import loads
+
+    from geosearch.errors import InputError
+
+    found: dict[str, Any] = {}
+    for pair in pairs or ():
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise InputError(f"--property takes NAME=VALUE, not {pair!r}")
+        try:
+            found[name] = loads(value)
+        except ValueError:
+            found[name] = value
+    return found or None

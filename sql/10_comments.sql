@@ -64,6 +64,8 @@ comment on column geosearch.space.extents is
     'The classes of extent (geosearch.cell) that its rows were ever of, bit by bit: 1 for class 0, 2 for class 1 …';
 comment on column geosearch.space.centre is
     'The mean of its vectors of length 1, which sign codes are taken about; null until it is learned.';
+comment on column geosearch.space.counted is
+    'How many images it held when its cells were last counted (geosearch.count_cells); null if never.';
 comment on column geosearch.space.layout_version is 'Version of the layout of its table, for migrations.';
 comment on column geosearch.space.active is 'Whether it is offered where no space is named.';
 comment on column geosearch.space.created_at is 'When it was made.';

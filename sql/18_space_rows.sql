@@ -125,8 +125,9 @@ begin
     execute pg_catalog.format(
         'insert into geosearch.cell_count (space_id, cell, images) select $1, cell, count(*) from geosearch.%I group by cell',
         'space_' || space) using id_of_space;
-    select sum(c.images) into total from geosearch.cell_count c where c.space_id = id_of_space;
-    return coalesce(total, 0);
+    select coalesce(sum(c.images), 0) into total from geosearch.cell_count c where c.space_id = id_of_space;
+    update geosearch.space s set counted = total where s.id = id_of_space and s.counted is distinct from total;
+    return total;
 end $$;
 comment on function geosearch.count_cells is
     'Counts the images of a space cell by cell, from which searches estimate their candidates, and returns how many '

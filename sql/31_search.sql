@@ -27,7 +27,7 @@ declare
     relation constant text := 'space_' || found_space.name;
     share float8;
 begin
-    select sum(c.images) into total from geosearch.cell_count c where c.space_id = found_space.id;
+    total := found_space.counted;
     if total is null then
         -- Never counted: what the planner knows, and the circle's share of the sphere.
         select greatest(c.reltuples, 0) into total
@@ -58,13 +58,14 @@ end $$;
 comment on function geosearch.search_estimate is
     'How many rows a search would look at, and how many candidates it has: from counts per cell. Used by the searches.';
 
+-- parallel unsafe, it and all that call it: set_config is refused while a query runs in parallel, be it elsewhere in it.
 create function geosearch.search_best(
     space text, query vector, near geography, radius_m float8, k int, archive text, strategy text,
     captured_from timestamptz, captured_to timestamptz, among bigint[],
     out ids bigint[], out distances float8[], out chosen text, out estimated bigint)
 language plpgsql
 stable
-parallel restricted
+parallel unsafe
 set search_path from current
 -- Parallel workers and compilation cost more than they bring: st_distance is priced for far larger inputs.
 set max_parallel_workers_per_gather = 0
@@ -83,7 +84,7 @@ declare
     found_space constant geosearch.space := geosearch.space_of(space);
     length float8;
     unit halfvec;
-    code bit;
+    code varbit;  -- a variable of type bit would be one bit long
     s record;
     e record;
     fetch_rows int;
@@ -121,9 +122,11 @@ begin
     chosen := 'exact';
     -- More than k are taken from the walk and ordered exactly, for its order is only nearly right.
     fetch_rows := case when found_space.indexed_as = 'bit' then 20 else 4 end * least(k, 50000000) + 100;
-    if strategy = 'hnsw' then
+    if among is not null then
+        null;  -- looked up by id, whatever the strategy: a walk knows nothing of them
+    elsif strategy = 'hnsw' then
         chosen := 'hnsw';
-    elsif strategy = 'auto' and found_space.indexed_as is not null and among is null then
+    elsif strategy = 'auto' and found_space.indexed_as is not null then
         select * into e from geosearch.search_estimate(found_space, s.numbers, s.archive_id, captured_from, captured_to,
             s.inside_lo, s.inside_hi, s.border_lo, s.border_hi);
         estimated := round(e.estimated);
@@ -176,7 +179,7 @@ create function geosearch.search(
 returns table (rank int, image_id bigint, name text, similarity float8, distance_m float8, geom geometry)
 language plpgsql
 stable
-parallel restricted
+parallel unsafe
 rows 10
 set search_path from current
 set plan_cache_mode = force_generic_plan
@@ -238,7 +241,7 @@ create function geosearch.similar(
 returns table (rank int, image_id bigint, name text, similarity float8, distance_m float8, geom geometry)
 language sql
 stable
-parallel restricted
+parallel unsafe
 rows 10
 set search_path from current
 as $$ select * from geosearch.search($2, geosearch.embedding_of($2, $1), $3, $4, $5, $6, $7, $8, $9, $10) $$;
@@ -254,7 +257,7 @@ returns table (
     query int, rank int, image_id bigint, name text, similarity float8, distance_m float8, geom geometry)
 language plpgsql
 stable
-parallel restricted
+parallel unsafe
 set search_path from current
 as $$
 begin
@@ -300,10 +303,11 @@ comment on function geosearch.candidates is
 create function geosearch.search_account(
     space text, query vector, near geography, radius_m float8, k int, archive text, strategy text,
     captured_from timestamptz, captured_to timestamptz, among bigint[],
-    out chosen text, out estimated bigint, out candidates bigint, out returned int)
+    out chosen text, out estimated bigint, out candidates bigint, out returned int, out ids bigint[],
+    out distances float8[])
 language plpgsql
 stable
-parallel restricted
+parallel unsafe
 set search_path from current
 set max_parallel_workers_per_gather = 0
 set jit = off
@@ -317,6 +321,8 @@ begin
     select * into best from geosearch.search_best(
         space, query, near, radius_m, k, archive, strategy, captured_from, captured_to, among);
     chosen := best.chosen;
+    ids := best.ids;
+    distances := best.distances;
     returned := coalesce(cardinality(best.ids), 0);
     select * into s from geosearch.search_source(
         found_space, near, radius_m, archive, captured_from, captured_to, among);
@@ -330,7 +336,7 @@ begin
                   found_space, s.numbers, s.archive_id, captured_from, captured_to, s.inside_lo, s.inside_hi, s.border_lo,
                   s.border_hi) e) end;
 end $$;
-comment on function geosearch.search_account is 'What search_plan tells. Used by search_plan.';
+comment on function geosearch.search_account is 'What search_plan tells, with the answers themselves. Used by search_plan and by clients that show both.';
 
 create function geosearch.search_plan(
     space text, query vector, near geography default null, radius_m float8 default 2500000, k int default 10,
@@ -339,7 +345,7 @@ create function geosearch.search_plan(
 returns table (strategy text, estimated bigint, candidates bigint, requested int, returned int, exhausted boolean)
 language sql
 stable
-parallel restricted
+parallel unsafe
 rows 1
 set search_path from current
 as $$

@@ -189,6 +189,7 @@ class Space(Base):
     created_at: Mapped[datetime] = mapped_column(server_default=_now)
     extents: Mapped[int] = mapped_column(Integer, server_default=text("0"))
     centre: Mapped[Any | None] = mapped_column(HALFVEC())
+    counted: Mapped[int | None] = mapped_column(BigInteger)
 
 
 class CellCount(Base):

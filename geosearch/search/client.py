@@ -8,7 +8,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -19,52 +21,17 @@ from numpy.typing import ArrayLike, NDArray
 from psycopg import sql
 
 from geosearch.database.archives import get_archive_id
-from geosearch.errors import InputError, UnknownNameError
+from geosearch.errors import GeosearchError, InputError, UnknownNameError
 from geosearch.item import Item, Place
 from geosearch.search.query import Query, unit_vector
 from geosearch.search.ranking import Plan, Ranking, Result
 from geosearch.search.shape import middle
+from geosearch.search.statements import BY_ID, BY_NAME, SEARCH, SPACES
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-
-# The arguments of both functions are the same, so that the plan is the plan of this very search.
-_ARGUMENTS = sql.SQL("""
-    space => %(space)s, query => %(vector)s::vector,
-    near => case when %(lat)s::float8 is null then null else st_makepoint(%(lon)s, %(lat)s)::geography end,
-    radius_m => %(radius_m)s, k => %(k)s, archive => %(archive)s, strategy => %(strategy)s
-""")
-
-_SEARCH = sql.SQL("""
-    select s.rank, s.image_id, s.name, a.name, s.similarity, s.distance_m, i.uri, a.root, st_asgeojson(s.geom, 6)
-    from geosearch.search({}) s
-    join geosearch.image i on i.id = s.image_id
-    join geosearch.archive a on a.id = i.archive_id
-    order by s.rank
-""").format(_ARGUMENTS)
-
-_PLAN = sql.SQL("""
-    select strategy, estimated, candidates, requested, returned, exhausted from geosearch.search_plan({})
-""").format(_ARGUMENTS)
-
-_SPACES = """
-    select s.name, s.dimension, s.active, m.name, m.weights_sha256, m.preprocessing
-    from geosearch.space s left join geosearch.model m on m.id = s.model_id
-    where s.embeds = 'image' order by s.name
-"""
-
-_BY_ID = """
-    select i.id, a.name || '/' || i.name from geosearch.image i join geosearch.archive a on a.id = i.archive_id
-    where i.id = %s
-"""
-
-_BY_NAME = """
-    select i.id, a.name || '/' || i.name, a.name from geosearch.archive a
-    join geosearch.image i on i.archive_id = a.id and i.name in (
-        %(like)s, case when starts_with(%(like)s, a.name || '/') then substr(%(like)s, length(a.name) + 2) end)
-    order by a.name, i.name
-"""
+    from geosearch.encoders.base import Encoder
 
 
 def connect(url: str | None = None) -> Client:
@@ -82,6 +49,7 @@ class Client:
 
     def __init__(self, conn: psycopg.Connection[Any]) -> None:
         self.conn = conn
+        self._encoders: dict[str, Encoder] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -108,10 +76,16 @@ class Client:
         archive: str | None = None,
         space: str | None = None,
         strategy: str = "auto",
+        area: str | Mapping[str, Any] | None = None,
+        captured_from: str | date | None = None,
+        captured_to: str | date | None = None,
+        properties: Mapping[str, Any] | None = None,
     ) -> Ranking:
         """Return the k images most like an image, a text, a catalogued image or a vector.
 
-        near: (latitude, longitude) in degrees; only images that may show something within radius_km of it.
+        near: (latitude, longitude) in degrees; only images that may show something within radius_km of it. area: a
+        GeoJSON polygon instead. captured_from, captured_to: only images taken from the one until before the other.
+        properties: only images whose properties hold these, such as {"camera": "D5"}.
         like: a name, "archive/name" where several archives have that name, or an id; that image is among the answers.
         space: needed when there are several. Raises InputError, UnknownNameError, ModelError or DatabaseError.
         """
@@ -127,12 +101,29 @@ class Client:
                 archive=archive,
                 space=space,
                 strategy=strategy,
+                area=area,
+                captured_from=captured_from,
+                captured_to=captured_to,
+                properties=properties,
             )
         )
 
     def ask(self, query: Query) -> Ranking:
         """Return the answers to a query that has been made already."""
-        space = self._space(query)
+        return self._answer(query, self._space(query))
+
+    def search_many(self, queries: Iterable[Query]) -> Iterator[Ranking | GeosearchError]:
+        """Yield the answers to many queries, in their order; an error where one cannot be answered, and go on.
+
+        A model is loaded once; each query sees the database as it is when its turn comes.
+        """
+        for query in queries:
+            try:
+                yield self.ask(query)
+            except GeosearchError as error:
+                yield error
+
+    def _answer(self, query: Query, space: _Space) -> Ranking:
         vector = query.vector
         if query.image is not None or query.text is not None:
             if query.archive is not None:
@@ -148,7 +139,11 @@ class Client:
                 raise InputError(f"space {space.name} has {space.dimension} dimensions; the vector has {len(vector)}")
             try:
                 return self._ranked(query, space, vector)
-            except (psycopg.errors.UndefinedObject, psycopg.errors.DataError) as error:
+            except (
+                psycopg.errors.UndefinedObject,
+                psycopg.errors.DataError,
+                psycopg.errors.ObjectNotInPrerequisiteState,
+            ) as error:
                 # What only the database knows, such as the archives' names: it says so itself, with a hint.
                 hint = error.diag.message_hint
                 raise InputError(f"{error.diag.message_primary}{f'. {hint}' if hint else ''}") from error
@@ -156,7 +151,7 @@ class Client:
     def _space(self, query: Query) -> _Space:
         """Return the space that was named, or the only one that can answer."""
         encodes = query.image is not None or query.text is not None
-        rows = self.conn.execute(_SPACES).fetchall()
+        rows = self.conn.execute(SPACES).fetchall()
         spaces = [_Space(*row) for row in rows]
         if query.space is not None:
             for space in spaces:
@@ -186,8 +181,11 @@ class Client:
         from geosearch.encoders.registry import load
 
         assert space.model is not None
-        # Refused when the weights here are not those whose vectors the space holds.
-        encoder = load(space.model, weights_sha256=space.weights_sha256, preprocessing=space.preprocessing)
+        encoder = self._encoders.get(space.model)
+        if encoder is None:
+            # Refused when the weights here are not those whose vectors the space holds.
+            encoder = load(space.model, weights_sha256=space.weights_sha256, preprocessing=space.preprocessing)
+            self._encoders[space.model] = encoder
         vector = encoder.encode([Item(image=query.image, text=query.text)])[0]
         return unit_vector(vector)
 
@@ -206,11 +204,11 @@ class Client:
     def _image(self, query: Query) -> tuple[int, str]:
         """Return (id, "archive/name") of the image that `like` means."""
         if isinstance(query.like, int):
-            row = self.conn.execute(_BY_ID, [query.like]).fetchone()
+            row = self.conn.execute(BY_ID, [query.like]).fetchone()
             if row is None:
                 raise UnknownNameError("image", str(query.like))
             return int(row[0]), str(row[1])
-        rows = self.conn.execute(_BY_NAME, {"like": query.like}).fetchall()
+        rows = self.conn.execute(BY_NAME, {"like": query.like}).fetchall()
         if len(rows) > 1 and query.archive is not None:
             rows = [row for row in rows if row[2] == query.archive] or rows
         if not rows:
@@ -227,18 +225,22 @@ class Client:
         arguments = {
             "space": space.name,
             "vector": Vector(vector),
+            "area": None if query.area is None else json.dumps(query.area),
             "lat": query.near.lat if query.near else None,
             "lon": query.near.lon if query.near else None,
-            "radius_m": query.radius_km * 1000.0,
+            "radius_m": query.radius_km * 1000.0 if query.area is None else 0.0,
             "k": query.k,
             "archive": query.archive,
             "strategy": query.strategy,
+            "captured_from": query.captured_from,
+            "captured_to": query.captured_to,
+            "properties": None if query.properties is None else json.dumps(query.properties),
         }
-        plan = self.conn.execute(_PLAN, arguments).fetchone()
-        assert plan is not None
-        rows = self.conn.execute(_SEARCH, arguments).fetchall()
-        results = [_result(*row) for row in rows]
-        return Ranking(Plan(*plan), results, query, space.name)
+        rows = self.conn.execute(SEARCH, arguments).fetchall()
+        strategy, estimated, candidates, returned = rows[0][:4]
+        plan = Plan(strategy, estimated, candidates, query.k, returned, candidates <= query.k)
+        results = [_result(*row[4:]) for row in rows if row[4] is not None]
+        return Ranking(plan, results, query, space.name)
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,8 @@ def ranking_page(ranking: Ranking) -> str:
     where = ""
     if query.near:
         where = f" within {kilometres(query.radius_km * 1000)} of {degrees(query.near.lat, query.near.lon)}"
+    elif query.area:
+        where = " in the area"
     facts = [
         f"<b>{plan.returned}</b> of <b>{plan.candidates}</b> candidates",
         f"space <b>{escape(ranking.space)}</b>",

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, date, datetime
 from operator import index
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +20,7 @@ from geosearch.item import Place
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-STRATEGIES = ("auto", "exact")
+STRATEGIES = ("auto", "exact", "hnsw")
 WAYS = ("image", "text", "like", "vector")
 
 
@@ -27,7 +30,9 @@ class Query:
 
     image: a file's path or a picture already decoded. text: a description. like: a catalogued image, by its name,
     by "archive/name" or by its id. vector: (d,) numbers of the space's dimension, normalised here.
-    near: (latitude, longitude) in degrees; answers lie within radius_km of it. k: how many answers at most.
+    near: (latitude, longitude) in degrees; answers lie within radius_km of it. area: a GeoJSON geometry instead;
+    answers may show a part of it. captured_from, captured_to: taken from the one until before the other; an aware time,
+    or one in UTC. properties: what the image's properties hold, such as {"camera": "D5"}. k: how many answers at most.
     Raises InputError for anything else.
     """
 
@@ -41,6 +46,10 @@ class Query:
     archive: str | None = None
     space: str | None = None
     strategy: str = "auto"
+    area: dict[str, Any] | None = None
+    captured_from: datetime | None = None
+    captured_to: datetime | None = None
+    properties: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         given = [way for way in WAYS if getattr(self, way) is not None]
@@ -62,6 +71,10 @@ class Query:
             raise InputError(f"k, the number of answers, must be a whole number from 1 up, not {self.k!r}")
         if self.strategy not in STRATEGIES:
             raise InputError(f"there is no strategy {self.strategy!r}; there are: {', '.join(STRATEGIES)}")
+        if self.area is not None and self.near is not None:
+            raise InputError("a search is near a place or in an area, not both")
+        if self.captured_from and self.captured_to and self.captured_from >= self.captured_to:
+            raise InputError(f"no time lies from {self.captured_from} until before {self.captured_to}")
 
     @classmethod
     def of(
@@ -72,10 +85,22 @@ class Query:
         near: Place | tuple[float, float] | None = None,
         like: str | int | None = None,
         k: int = 10,
+        area: str | Mapping[str, Any] | None = None,
+        captured_from: str | date | None = None,
+        captured_to: str | date | None = None,
+        properties: Mapping[str, Any] | None = None,
         **rest: Any,
     ) -> Query:
-        """Make a query from what a person types: paths as text, places as (latitude, longitude), vectors as lists."""
+        """Make a query from what a person types.
+
+        Paths are text, places (latitude, longitude), vectors lists, areas GeoJSON (text or decoded, also one feature),
+        times ISO 8601 (a day alone begins at midnight UTC).
+        """
         return cls(
+            area=None if area is None else geometry(area),
+            captured_from=None if captured_from is None else moment(captured_from),
+            captured_to=None if captured_to is None else moment(captured_to),
+            properties=None if properties is None else _json_object(properties),
             like=_plain(like),
             k=_plain(k),
             image=Path(image) if isinstance(image, str) else image,
@@ -123,6 +148,52 @@ def parse_place(text: str) -> Place:
             f"{text!r} is no place: give latitude and longitude in degrees, with a comma between them, such as -3,-60"
         ) from error
     return Place(lat, lon)
+
+
+def geometry(area: str | Mapping[str, Any]) -> dict[str, Any]:
+    """Return a GeoJSON geometry of a geometry, a feature, or a collection of one feature; InputError otherwise."""
+    try:
+        shape = json.loads(area) if isinstance(area, str) else dict(area)
+    except ValueError as error:
+        raise InputError(f"the area is not GeoJSON: {error}") from error
+    if isinstance(shape, dict) and shape.get("type") == "FeatureCollection":
+        features = shape.get("features") or []
+        if len(features) != 1:
+            raise InputError(f"the area must be one feature; the collection has {len(features)}")
+        shape = features[0]
+    if isinstance(shape, dict) and shape.get("type") == "Feature":
+        shape = shape.get("geometry")
+    if not isinstance(shape, dict) or shape.get("type") not in ("Polygon", "MultiPolygon"):
+        what = shape.get("type") if isinstance(shape, dict) else shape
+        raise InputError(f"an area is a GeoJSON Polygon or MultiPolygon in longitude and latitude, not {what!r}")
+    from shapely import errors
+    from shapely.geometry import shape as to_shape
+
+    try:
+        bounds = to_shape(shape).bounds
+    except (KeyError, TypeError, ValueError, IndexError, errors.ShapelyError) as error:
+        raise InputError(f"the area is no proper {shape['type']}: {error}") from error
+    if len(bounds) != 4 or not (-180 <= bounds[0] <= bounds[2] <= 180 and -90 <= bounds[1] <= bounds[3] <= 90):
+        raise InputError(f"the area reaches beyond longitude ±180 or latitude ±90, or is empty: {bounds}")
+    return {"type": shape["type"], "coordinates": shape["coordinates"]}
+
+
+def moment(when: str | date) -> datetime:
+    """Return an aware time of a date, a time, or ISO 8601 text; without a zone it is UTC. InputError otherwise."""
+    try:
+        value = datetime.fromisoformat(when) if isinstance(when, str) else when
+    except ValueError as error:
+        raise InputError(f"{when!r} is no time: write 2024-06-30 or 2024-06-30T12:00:00Z") from error
+    if not isinstance(value, datetime):
+        value = datetime(value.year, value.month, value.day)
+    return value if value.tzinfo else value.replace(tzinfo=UTC)
+
+
+def _json_object(properties: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        return dict(json.loads(json.dumps(dict(properties), allow_nan=False)))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"properties are names with JSON values: {error}") from error
 
 
 def unit_vector(values: ArrayLike) -> NDArray[np.float32]:

@@ -64,6 +64,7 @@ def upgrade() -> None:
         "space", sa.Column("extents", sa.Integer(), server_default=sa.text("0"), nullable=False), schema="geosearch"
     )
     op.add_column("space", sa.Column("centre", HALFVEC()), schema="geosearch")
+    op.add_column("space", sa.Column("counted", sa.BigInteger()), schema="geosearch")
     op.create_check_constraint(
         op.f("space_indexed_as_check"), "space", "indexed_as in ('halfvec', 'bit')", schema="geosearch"
     )

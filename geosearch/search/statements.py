@@ -1,0 +1,45 @@
+"""The statements of a client, their values as named parameters."""
+
+from __future__ import annotations
+
+# One call for the plan and the answers: each candidate is looked at once for the ranking and once to be counted.
+SEARCH = """
+    with asked as materialized (
+        select * from geosearch.search_account(
+            %(space)s, %(vector)s::vector,
+            case when %(area)s::text is not null then st_geomfromgeojson(%(area)s::text)::geography
+                 when %(lat)s::float8 is not null then st_makepoint(%(lon)s, %(lat)s)::geography end,
+            %(radius_m)s, %(k)s::int, %(archive)s, %(strategy)s, %(captured_from)s::timestamptz,
+            %(captured_to)s::timestamptz,
+            case when %(properties)s::jsonb is not null then
+                array(select id from geosearch.image where properties @> %(properties)s::jsonb) end)
+    )
+    select q.chosen, q.estimated, q.candidates, q.returned, b.n::int, i.id, i.name, a.name, 1 - b.distance,
+           st_distance(coalesce(i.footprint, i.nadir), case
+               when %(area)s::text is not null then st_geomfromgeojson(%(area)s::text)::geography
+               when %(lat)s::float8 is not null then st_makepoint(%(lon)s, %(lat)s)::geography end),
+           i.uri, a.root, st_asgeojson(coalesce(i.footprint, i.nadir), 6)
+    from asked q
+    left join lateral unnest(q.ids, q.distances) with ordinality b (id, distance, n) on true
+    left join geosearch.image i on i.id = b.id
+    left join geosearch.archive a on a.id = i.archive_id
+    order by b.n
+"""
+
+SPACES = """
+    select s.name, s.dimension, s.active, m.name, m.weights_sha256, m.preprocessing
+    from geosearch.space s left join geosearch.model m on m.id = s.model_id
+    where s.embeds = 'image' order by s.name
+"""
+
+BY_ID = """
+    select i.id, a.name || '/' || i.name from geosearch.image i join geosearch.archive a on a.id = i.archive_id
+    where i.id = %s
+"""
+
+BY_NAME = """
+    select i.id, a.name || '/' || i.name, a.name from geosearch.archive a
+    join geosearch.image i on i.archive_id = a.id and i.name in (
+        %(like)s, case when starts_with(%(like)s, a.name || '/') then substr(%(like)s, length(a.name) + 2) end)
+    order by a.name, i.name
+"""

@@ -28,9 +28,8 @@ class Reranker:
     """Ranks candidates by resident vectors: `Reranker({"look": ResidentVectors.load(conn, "look")})`.
 
     Several threads may share one, each with a connection of its own. way: what proposes, 'torch' or 'faiss'; 'auto'
-    takes FAISS on a GPU and torch on a CPU, where it is as fast for a few queries and faster for many. The answers are
-    the same.
-    Beside the vectors it takes about 150 MB of RAM at most, 2 GB on a GPU, and some 100 bytes a candidate.
+    takes FAISS, but torch for many queries on a CPU. The answers are the same.
+    Beside the vectors it takes about 200 MB of RAM at most, 2 GB on a GPU, and some 100 bytes a candidate.
     """
 
     def __init__(self, residents: Mapping[str, ResidentVectors], way: Way | Literal["auto"] = "auto") -> None:

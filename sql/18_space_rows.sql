@@ -9,9 +9,15 @@ as $$
 declare
     image record;
 begin
-    -- The lock lets an update of the image and this row see each other, whichever comes first.
-    select i.archive_id, i.captured_at, i.reach_m, coalesce(i.footprint, i.nadir) as place into image
-    from geosearch.image i where i.id = new.image_id for share;
+    -- The lock lets an update of the image and a new row see each other, whichever comes first. A row that is there
+    -- already is seen by refresh_space_rows, which waits for it: to lock its image as well would be a deadlock.
+    if tg_op = 'INSERT' then
+        select i.archive_id, i.captured_at, i.reach_m, coalesce(i.footprint, i.nadir) as place into image
+        from geosearch.image i where i.id = new.image_id for share;
+    else
+        select i.archive_id, i.captured_at, i.reach_m, coalesce(i.footprint, i.nadir) as place into image
+        from geosearch.image i where i.id = new.image_id;
+    end if;
     if not found then
         raise foreign_key_violation using
             message = pg_catalog.format('there is no image %s', new.image_id),
@@ -75,6 +81,12 @@ begin
     where (n.archive_id, n.captured_at, n.reach_m) is distinct from (o.archive_id, o.captured_at, o.reach_m)
        or n.footprint::bytea is distinct from o.footprint::bytea or n.nadir::bytea is distinct from o.nadir::bytea;
     if moved is not null then
+        if pg_catalog.current_setting('transaction_isolation') not in ('read committed', 'read uncommitted') then
+            -- Vectors that others added since this transaction began could not be seen, and would keep the old place.
+            raise feature_not_supported using
+                message = 'the place, reach, archive and date of images change under READ COMMITTED only',
+                hint = 'Begin the transaction with: begin isolation level read committed.';
+        end if;
         for space_name in select s.name from geosearch.space s order by s.name loop
             execute pg_catalog.format(
                 'update geosearch.%I s set image_id = s.image_id where s.image_id = any ($1)', 'space_' || space_name)
@@ -115,12 +127,12 @@ declare
     id_of_space int;
     total bigint;
 begin
-    select s.id into id_of_space from geosearch.space s where s.name = count_cells.space;
+    -- One at a time, by the lock that note_extents takes too: a second lock would be a deadlock after an insert.
+    select s.id into id_of_space from geosearch.space s where s.name = count_cells.space for no key update;
     if not found then
         raise undefined_object using
             message = pg_catalog.format('no space is named %L', space), hint = 'List them: geosearch space list.';
     end if;
-    perform pg_catalog.pg_advisory_xact_lock(1735549799, id_of_space);
     delete from geosearch.cell_count c where c.space_id = id_of_space;
     execute pg_catalog.format(
         'insert into geosearch.cell_count (space_id, cell, images) select $1, cell, count(*) from geosearch.%I group by cell',

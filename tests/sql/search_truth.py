@@ -8,11 +8,18 @@ from typing import Any
 import numpy as np
 import psycopg
 
+# ST_Distance as it is, save for one defect of PostGIS: by its tree an area can hold a point nearly opposite on the
+# Earth, at distance 0. (POINT(0 0) and an area about POINT(180 0), PostGIS 3.3; without the tree 17 544 km.)
+DISTANCE = (
+    "case when st_distance({0}, {1}) > 0 or _st_distanceuncached({0}, {1}) < 1e6 then st_distance({0}, {1})"
+    " else _st_distanceuncached({0}, {1}) end"
+)
 CANDIDATES = (
     "select s.image_id from geosearch.space_{space} s join geosearch.image i on i.id = s.image_id"
     " join geosearch.archive a on a.id = i.archive_id"
     " where (%(near)s::text is null"
-    "  or st_distance(coalesce(i.footprint, i.nadir), st_geogfromtext(%(near)s)) <= %(radius)s::float8 + i.reach_m)"
+    f"  or {DISTANCE.format('coalesce(i.footprint, i.nadir)', 'st_geogfromtext(%(near)s)')}"
+    "     <= %(radius)s::float8 + i.reach_m)"
     " and (%(archive)s::text is null or a.name = %(archive)s)"
     " and (%(since)s::timestamptz is null or i.captured_at >= %(since)s)"
     " and (%(until)s::timestamptz is null or i.captured_at < %(until)s)"
@@ -74,6 +81,7 @@ def search(
         f"select rank, image_id, similarity from geosearch.search(%(space)s, %(query)s, {ARGUMENTS},"
         " k => %(k)s, strategy => %(strategy)s)",
         {**where.values, "space": space, "query": text(query), "k": k, "strategy": strategy},
+        binary=True,  # whatever the session rounds numbers to when it writes them out
     ).fetchall()
 
 

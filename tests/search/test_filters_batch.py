@@ -44,7 +44,7 @@ def test_an_area_takes_what_may_show_a_part_of_it(dated, client):
     for west, found in (
         (-80, ["crew/north"]),
         (-70, []),
-    ):  # 1 900 and 2 900 km from the nadir at 100 W; its reach is 2 500
+    ):
         box = [[west, 30], [west + 1, 30], [west + 1, 31], [west, 31], [west, 30]]
         assert names(client.search(like="south", area={"type": "Polygon", "coordinates": [box]})) == found
 

@@ -23,6 +23,8 @@ from geosearch.database.reorder_table import carry_over, columns_of, present_ind
 from geosearch.database.reorder_wait import lock_patiently
 from geosearch.errors import DatabaseError
 
+CLEANING_PATIENCE_S = 5.0  # after a failure; what cannot be removed then, the next run removes
+
 
 def rebuild(
     work: Session,
@@ -65,8 +67,10 @@ def rebuild(
         swap(beside, say)
     except BaseException:
         with suppress(psycopg.Error, DatabaseError):
-            remove_leftovers(work, patience_s=5)
+            remove_leftovers(work, CLEANING_PATIENCE_S)
         raise
+    # First what this session has not yet reported of its own inserts: later they would count as changes since.
+    work.conn.execute("select pg_stat_force_next_flush()")
     beside.run(work.conn, "vacuum (analyze) {old}")
     return rows
 
@@ -76,7 +80,8 @@ def remove_leftovers(work: Session, patience_s: float = PATIENCE_S) -> None:
     beside = Beside(work, None, None)
     conn = work.conn
     if conn.execute(
-        "select from pg_catalog.pg_trigger where tgrelid = pg_catalog.to_regclass(%s) and tgname like 'reorder_log%%'",
+        "select 1 from pg_catalog.pg_trigger"
+        " where tgrelid = pg_catalog.to_regclass(%s) and tgname in ('reorder_log', 'reorder_log_all')",
         [work.space.table.as_string(conn)],
     ).fetchone():
         # The trigger before the table that it writes into: writers would fail in between.

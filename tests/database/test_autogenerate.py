@@ -70,7 +70,9 @@ def test_autogenerate_finds_no_difference(url):
 def test_autogenerate_would_see_a_difference(url, statement, operation):
     """The comparison is not blind: each of these is found, and it alone."""
     if "alter column nadir" in statement:
-        statement = f"drop view geosearch.image_map, geosearch.footprint_map, geosearch.ranked_image cascade; {statement}"
+        statement = (
+            f"drop view geosearch.image_map, geosearch.footprint_map, geosearch.ranked_image cascade; {statement}"
+        )
     if "drop column uri" in statement:
         statement += " cascade"
     found = differences(url, lambda connection: connection.exec_driver_sql(statement))

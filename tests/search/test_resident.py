@@ -1,7 +1,9 @@
 """Candidates from the database, and what happens between finding and scoring them."""
 
 import datetime as dt
+import re
 import threading
+from pathlib import Path
 
 import numpy as np
 import psycopg
@@ -265,3 +267,18 @@ def test_nothing_stays_open(conn, rng, database_url):
         reranker.search(own, {"look": np.ones(D)}, 5, archive="rerank")
         resident.refresh(own)
         assert own.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
+
+
+def test_what_the_how_to_says_runs(conn, rng, database_url, monkeypatch, capsys):
+    monkeypatch.setenv("GEOSEARCH_DATABASE_URL", database_url)
+    ids = add_images(conn, 30)
+    conn.execute("update geosearch.image set nadir = st_makepoint(8, 46)")
+    for space, dimension in (("look", 8), ("text", 5)):
+        fill(conn, space, ids, awkward_vectors(rng, 30, dimension))
+    names = {"vectors": rng.standard_normal((2, 8)), "a": rng.standard_normal(8), "b": rng.standard_normal(5)}
+    guide = Path(__file__).parents[2] / "docs" / "how-to" / "rerank.md"
+    for block in re.findall(r"```python\n(.*?)```", guide.read_text("utf-8"), re.DOTALL):
+        exec(compile(block, str(guide), "exec"), names)
+        names["conn"] = conn  # the first block closes its own
+    assert len(capsys.readouterr().out.splitlines()) == 20
+    assert names["ranking"].image_ids.shape == (2, 10)

@@ -124,14 +124,15 @@ def ratios_table(run: dict[str, Any]) -> str:
         row = [name, ", ".join(f"{strategy} {n}" for strategy, n in case.get("auto", {}).items())]
         rivals = [case["ways"].get(rival) for rival in (HAND, ALONE)]
         row += [f"{figures['p50'] / ours['p50']:.1f}" if figures else "–" for figures in rivals]
+        busy = [(case["ways"].get(way) or {}).get("cpu_mean") for way in (ALONE, OURS)]
+        row.append(f"{busy[0] / busy[1]:.1f}" if busy[0] and busy[1] else "–")
         faiss = case["ways"].get(floor) if floor else None
         row.append(f"{ours['p50'] / faiss['p50']:.1f}" if faiss else "–")
         alone = (faiss or {}).get("search alone")
         row.append(f"{ours['p50'] / alone['p50']:.1f}" if alone else "–")
         rows.append(row)
-    return _table(
-        ["case", "auto took", "by hand ÷ ours", "no workers ÷ ours", "ours ÷ FAISS", "ours ÷ FAISS, search alone"], rows
-    )
+    head = ["case", "auto took", "by hand ÷ ours", "no workers ÷ ours", "the same, processor time"]
+    return _table([*head, "ours ÷ FAISS", "ours ÷ FAISS, search alone"], rows)
 
 
 def clients_table(run: dict[str, Any]) -> str:

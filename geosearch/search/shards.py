@@ -25,7 +25,7 @@ class Shard:
         self.inverse = torch.zeros(size, dtype=torch.float32, device=self.device)
         kind = torch.float32 if dtype == "float32" else torch.float16
         if folder is None:
-            self.rows = torch.zeros(size, dimension, dtype=kind, device=self.device)
+            self.rows = torch.empty(size, dimension, dtype=kind, device=self.device)
         else:
             self.rows = torch.from_numpy(_mapped(size, dimension, folder))
 
@@ -68,7 +68,8 @@ class Shard:
 
 def inverse_lengths(halves: torch.Tensor) -> torch.Tensor:
     """Return 1/length (m,) float32 of stored vectors (m, d), made in float64."""
-    return halves.double().square_().sum(dim=1).sqrt_().reciprocal_().float()
+    pieces = [part.double().square_().sum(dim=1) for part in halves.split(512)]  # that stay in the cache
+    return torch.cat(pieces).sqrt_().reciprocal_().float()
 
 
 def _mapped(size: int, dimension: int, folder: Path) -> NDArray[np.float16]:

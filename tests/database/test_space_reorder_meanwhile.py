@@ -210,7 +210,8 @@ def test_the_servers_process_killed_while_it_copies(conn, database_url, superuse
             with psycopg.connect(superuser_url, autocommit=True) as admin:
                 admin.execute(
                     "select pg_terminate_backend(pid) from pg_locks where locktype = 'advisory'"
-                    " and classid::bigint = %s and database = (select oid from pg_database where datname = current_database())",
+                    " and classid::bigint = %s"
+                    " and database = (select oid from pg_database where datname = current_database())",
                     [index_session.LOCK_CLASS],
                 )
 

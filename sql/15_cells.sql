@@ -1,6 +1,7 @@
 -- Caps and cells: where an image lies, as one number by which tables are kept in order.
 --
--- A cap is the small circle that bounds a place: a point of the place (x, y, z) and an angle. Cells are rows of two
+-- A cap is the small circle that bounds a place: a point of the place (x, y, z) and an angle; its core, the largest one
+-- about that point that the place fills. Cells are rows of two
 -- degrees of latitude, each cut into round(180 cos(latitude)) parts, so that all have nearly one area; row r, part c is
 -- number 256 r + c. In front of it stands the class of the extent (how far the ground that an image may show lies from
 -- that point: cap + reach), times 32768: a search widens its circle class by class, so that one huge footprint does not
@@ -13,7 +14,8 @@ drop function if exists geosearch.cell;
 drop function if exists geosearch.class_extent;
 drop function if exists geosearch.cell_ranges;
 
-create function geosearch.place_cap(place geography, out x float8, out y float8, out z float8, out cap float8)
+create function geosearch.place_cap(
+    place geography, out x float8, out y float8, out z float8, out cap float8, out core float8)
 language plpgsql
 immutable
 strict
@@ -26,13 +28,16 @@ declare
     lat float8;
     lon float8;
     points geometry[];
+    area constant boolean := geometrytype(shape) in ('POLYGON', 'MULTIPOLYGON');
     total float8[];
 begin
     if geometrytype(shape) = 'POINT' then
         centre := shape;
         cap := 0;
     else
-        select array_agg(p.geom) into points from st_dumppoints(shape) p;
+        -- Without the first point of a ring, which is the last one too.
+        select array_agg(p.geom) into points from st_dumppoints(shape) p
+        where not area or p.path[cardinality(p.path)] > 1;
         select array[sum(cos(radians(st_y(p))) * cos(radians(st_x(p)))),
                      sum(cos(radians(st_y(p))) * sin(radians(st_x(p)))), sum(sin(radians(st_y(p))))]
         into total from unnest(points) p;
@@ -61,10 +66,14 @@ begin
         into cap from unnest(points) p;
         cap := case when cap < 1.56 then cap + 1e-7 else pi() end;
     end if;
+    -- On the sphere, from a distance on the spheroid (30_search_source.sql); a metre is left for rounding.
+    core := case when area then
+        greatest(0, st_distance(centre::geography, st_boundary(shape)::geography) * (1 - 0.0057) - 1) / 6371008.77
+        else 0 end;
 end $$;
 comment on function geosearch.place_cap is
-    'The cap of a place: the unit vector of one of its points, and the angle in radians beyond which nothing of the '
-    'place lies from there (pi where it is more than about 90 degrees).';
+    'The cap of a place: the unit vector of one of its points, the angle in radians beyond which nothing of the place '
+    'lies from there (cap; pi where it is more than about 90 degrees), and the one within which all does (core).';
 
 create function geosearch.cell(x float8, y float8, z float8, extent_m float8)
 returns int

@@ -31,9 +31,10 @@ begin
         new.y := 0;
         new.z := 0;
         new.cap := pi();
+        new.core := 0;
         new.cell := 7 * 32768;
     else
-        select * into new.x, new.y, new.z, new.cap from geosearch.place_cap(image.place);
+        select * into new.x, new.y, new.z, new.cap, new.core from geosearch.place_cap(image.place);
         new.cell := geosearch.cell(new.x, new.y, new.z,
             case when new.cap > 2 then 'infinity' else new.cap * 6371008.77 + new.reach_m end);
     end if;

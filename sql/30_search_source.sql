@@ -2,8 +2,8 @@
 --
 -- An image is a candidate when st_distance(place, near) <= radius + reach on the spheroid, place being its footprint,
 -- or its nadir where there is no footprint. Cells that lie inside the circle are taken whole; of the others each image's
--- cap accepts or rejects it, and only in the ring between is the distance measured. Distances on the spheroid are
--- 0.99553 to 1.00562 times those on the sphere (hence 0.0057), and one metre is left for rounding.
+-- core accepts or its cap rejects it, and only in the ring between is the distance measured. Distances on the spheroid
+-- are 0.99553 to 1.00562 times those on the sphere (hence 0.0057), and one metre is left for rounding.
 drop function if exists geosearch.search_source;
 drop function if exists geosearch.space_of;
 drop function if exists geosearch.check_near;
@@ -138,14 +138,7 @@ begin
         perform geosearch.check_near(near);
     end if;
     select * into middle from geosearch.place_cap(near);
-    accept := (radius_m - 1) * (1 - 0.0057);
-    if geometrytype(near::geometry) in ('POLYGON', 'MULTIPOLYGON') then
-        -- All within the largest circle about the middle that lies in the area is within it, whatever the radius.
-        accept := accept + (1 - 0.0057) * st_distance(st_setsrid(st_makepoint(
-            degrees(atan2(middle.y, middle.x)), degrees(asin(least(1, greatest(-1, middle.z))))), 4326)::geography,
-            st_boundary(near::geometry)::geography);
-    end if;
-    accept := accept / 6371008.77;
+    accept := (radius_m - 1) * (1 - 0.0057) / 6371008.77 + middle.core;
     reject := least(4, (radius_m * (1 + 0.0057) + 1) / 6371008.77 + middle.cap);  -- 4: all round, and no overflow
     -- Scaled by a hair, so that no rounding brings a cosine above 1: a third of the metre.
     numbers := array[middle.x, middle.y, middle.z, 0] || array[
@@ -157,11 +150,11 @@ begin
     -- acos(cosine) is the angle to the image's own point. Written as short as it is because reading the statement
     -- takes longer than a small search.
     ring := '(%1$s >= $8[4] or acos(%1$s) - s.cap <= $8[6] + s.reach_m * $8[8]'
-        ' and (acos(%1$s) <= $8[5] + s.reach_m * $8[7]'
+        ' and (acos(%1$s) - s.core <= $8[5] + s.reach_m * $8[7]'
         ' or geosearch.place_within(s.image_id, $2, $3 + s.reach_m)))';
     if among is not null then
         source := columns || ' from (select distinct a.id from unnest($7) a (id)) a cross join lateral (' || columns
-            || ', s.cap, s.reach_m, ' || cosine || ' as cosine' || relation || ' s.image_id = a.id and s.cell < 229376'
+            || ', s.cap, s.core, s.reach_m, ' || cosine || ' as cosine' || relation || ' s.image_id = a.id and s.cell < 229376'
             || condition || ' offset 0) s where ' || format(ring, 's.cosine');
         return;
     end if;
@@ -183,7 +176,7 @@ begin
     end if;
     -- offset 0 keeps each range a walk of its own: as a plain join this takes as long over the ocean as anywhere.
     source := columns || ' from unnest($11, $12) g (lo, hi) cross join lateral (' || columns
-        || ', s.cap, s.reach_m, ' || cosine || ' as cosine' || relation || ' s.cell between g.lo and g.hi' || condition
+        || ', s.cap, s.core, s.reach_m, ' || cosine || ' as cosine' || relation || ' s.cell between g.lo and g.hi' || condition
         || ' offset 0) s where ' || format(ring, 's.cosine');
     if inside_lo is not null then
         source := columns || ' from unnest($9, $10) g (lo, hi) cross join lateral (' || columns || relation

@@ -5,7 +5,7 @@ from __future__ import annotations
 from psycopg import sql
 
 from geosearch.database import index_build
-from geosearch.database.index_session import LONGEST_INLINE, Session
+from geosearch.database.index_session import Session
 from geosearch.errors import DatabaseError
 
 
@@ -13,16 +13,10 @@ def columns_of(work: Session) -> list[str]:
     """Return the columns, after a check that nothing hangs on the table that would be lost with it."""
     conn, space = work.conn, work.space
     table = space.table.as_string(conn)
-    rows = conn.execute(
-        "select attname from pg_catalog.pg_attribute where attrelid = pg_catalog.to_regclass(%s) and attnum > 0"
-        " and not attisdropped order by attnum",
-        [table],
-    ).fetchall()
-    columns = [str(name) for (name,) in rows]
-    mine = {
-        "image_id", "version", "x", "y", "z", "cap", "reach_m", "embedded_at", "cell", "archive_id",
-        "embedding", "captured_at", "content_sha256", *(["code"] if space.dimension > LONGEST_INLINE else []),
-    }  # fmt: skip
+    columns = _names(work, table)
+    with conn.transaction(force_rollback=True):  # what `create_space_table` makes, whatever the layout
+        conn.execute("select geosearch.create_space_table('reorder_layout', %s, %s)", [space.name, space.dimension])
+        mine = _names(work, "geosearch.reorder_layout")
     strange = [f"column {name}" for name in columns if name not in mine] + _dependents(work, table)
     if strange:
         raise DatabaseError(
@@ -30,9 +24,18 @@ def columns_of(work: Session) -> list[str]:
             "was changed. Drop them (keep their definitions: pg_get_viewdef shows that of a view), reorder, make them "
             "anew."
         )
-    if missing := mine - set(columns):
+    if missing := set(mine) - set(columns):
         raise DatabaseError(f"the table of space {space.name} lacks {', '.join(sorted(missing))}: geosearch db migrate")
     return columns
+
+
+def _names(work: Session, table: str) -> list[str]:
+    rows = work.conn.execute(
+        "select attname from pg_catalog.pg_attribute where attrelid = pg_catalog.to_regclass(%s) and attnum > 0"
+        " and not attisdropped order by attnum",
+        [table],
+    ).fetchall()
+    return [str(name) for (name,) in rows]
 
 
 def _dependents(work: Session, table: str) -> list[str]:

@@ -294,7 +294,7 @@ def space_table(name: str, dimension: int) -> Table:
         MetaData(schema=SCHEMA),
         Column("image_id", BigInteger, primary_key=True),
         Column("version", BigInteger, nullable=False),
-        *(Column(axis, Double, nullable=False) for axis in ("x", "y", "z", "cap", "reach_m")),
+        *(Column(axis, Double, nullable=False) for axis in ("x", "y", "z", "cap", "core", "reach_m")),
         Column("embedded_at", DateTime(timezone=True), nullable=False, server_default=_now),
         Column("cell", Integer, nullable=False),
         Column("archive_id", Integer, nullable=False),

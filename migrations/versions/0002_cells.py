@@ -30,7 +30,7 @@ def _rebuilt(space: SpaceTable) -> Iterator[str]:
         yield f'alter table {old} rename constraint "{name}_{part}" to "{name}_1_{part}"'
     yield (
         f"create table {space.table} (image_id bigint not null, version bigint not null, x float8 not null,"
-        " y float8 not null, z float8 not null, cap float8 not null, reach_m float8 not null,"
+        " y float8 not null, z float8 not null, cap float8 not null, core float8 not null, reach_m float8 not null,"
         " embedded_at timestamptz not null default now(), cell int not null, archive_id int not null,"
         + (f" code bit({space.dimension}) not null," if code else "")
         + f" embedding halfvec({space.dimension}) not null, captured_at timestamptz, content_sha256 bytea,"
@@ -39,10 +39,10 @@ def _rebuilt(space: SpaceTable) -> Iterator[str]:
     yield f"alter table {space.table} alter column embedding set storage {'external' if code else 'plain'}"
     yield (
         # Names of spaces are checked by the table they stand in: letters, digits, underscores.
-        f"insert into {space.table} (image_id, version, x, y, z, cap, reach_m, embedded_at, cell, archive_id,"
+        f"insert into {space.table} (image_id, version, x, y, z, cap, core, reach_m, embedded_at, cell, archive_id,"
         + (" code," if code else "")
         + " embedding, captured_at, content_sha256)"
-        " select s.image_id, nextval('geosearch.version_seq'), 0, 0, 0, pi(), i.reach_m, s.embedded_at,"
+        " select s.image_id, nextval('geosearch.version_seq'), 0, 0, 0, pi(), 0, i.reach_m, s.embedded_at,"
         " 7 * 32768, i.archive_id,"
         + (" binary_quantize(s.embedding)," if code else "")
         + " s.embedding, i.captured_at, s.content_sha256"

@@ -42,10 +42,7 @@ def add_images(conn: psycopg.Connection, archive: int, count: int) -> list[int]:
 
 def contents(conn: psycopg.Connection) -> dict[int, tuple[Any, ...]]:
     """Every row of the space by image: all columns."""
-    rows = conn.execute(
-        "select image_id, version, x, y, z, cap, core, reach_m, embedded_at, cell, archive_id, embedding::text, captured_at,"
-        " content_sha256 from geosearch.space_look"
-    ).fetchall()
+    rows = conn.execute("select image_id, version, x, y, z, s::text from geosearch.space_look s").fetchall()
     return {row[0]: row for row in rows}
 
 

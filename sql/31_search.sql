@@ -117,7 +117,7 @@ begin
     -- Rounded to half precision as the stored vectors are; scaled first only where that would overflow or vanish.
     unit := case when length between 0.01 and 1000 then query::halfvec else l2_normalize(query)::halfvec end;
     select * into s from geosearch.search_source(
-        found_space, near, radius_m, archive, captured_from, captured_to, among);
+        found_space, near, radius_m, archive, captured_from, captured_to, among, 'distance');
 
     chosen := 'exact';
     -- More than k are taken from the walk and ordered exactly, for its order is only nearly right.
@@ -162,10 +162,8 @@ begin
     if near is null and among is null then
         perform set_config('enable_seqscan', 'on', true);
     end if;
-    -- 0 + keeps the planner from the approximate index.
-    execute 'select array_agg(b.image_id), array_agg(b.distance) from ('
-        ' select c.image_id, 0 + (c.embedding <=> $1) as distance from (' || s.source || ') c'
-        ' order by 2, 1 limit $13) b'
+    execute 'select array_agg(b.image_id), array_agg(b.distance) from (select * from (' || s.source || ') c'
+        ' order by c.distance, c.image_id limit $13) b'
         into ids, distances using unit, near, radius_m, s.archive_id, captured_from, captured_to, among, s.numbers,
             s.inside_lo, s.inside_hi, s.border_lo, s.border_hi, k;
 end $$;
@@ -291,7 +289,7 @@ declare
     s record;
 begin
     select * into s from geosearch.search_source(
-        geosearch.space_of(space), near, radius_m, archive, captured_from, captured_to, among);
+        geosearch.space_of(space), near, radius_m, archive, captured_from, captured_to, among, 'version');
     return query execute 'select c.image_id, c.version from (' || s.source || ') c'
         using null::halfvec, near, radius_m, s.archive_id, captured_from, captured_to, among, s.numbers,
             s.inside_lo, s.inside_hi, s.border_lo, s.border_hi;
@@ -325,7 +323,7 @@ begin
     distances := best.distances;
     returned := coalesce(cardinality(best.ids), 0);
     select * into s from geosearch.search_source(
-        found_space, near, radius_m, archive, captured_from, captured_to, among);
+        found_space, near, radius_m, archive, captured_from, captured_to, among, 'version');
     execute 'select count(*) from (' || s.source || ') c' into candidates
         using null::halfvec, near, radius_m, s.archive_id, captured_from, captured_to, among, s.numbers,
             s.inside_lo, s.inside_hi, s.border_lo, s.border_hi;

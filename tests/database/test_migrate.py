@@ -99,9 +99,9 @@ def test_objects_of_others_are_listed_and_nothing_is_changed(conn, database_url,
 def test_objects_of_others_do_not_matter_where_nothing_of_theirs_changes(conn, database_url):
     conn.execute("create schema mine")
     conn.execute("create view mine.alps as select id, geom from geosearch.image_map")
-    conn.execute("update geosearch.installed_sql set sha256 = 'other' where name = '31_search.sql'")
+    conn.execute("update geosearch.installed_sql set sha256 = 'other' where name = '32_search.sql'")
     conn.commit()
-    assert migrate(database_url) == ["installed sql/31_search.sql"]
+    assert migrate(database_url) == ["installed sql/32_search.sql"]
 
 
 @pytest.mark.parametrize("schemas", [("extensions", "extensions"), ("gis", "Vector Types"), ("public", "extensions")])
@@ -208,14 +208,14 @@ def test_missing_older_and_newer_schemas_are_told_apart(empty_database_url, data
         assert schema_version(conn).state == "missing"
 
     with psycopg.connect(database_url) as conn:
-        conn.execute("update geosearch.installed_sql set sha256 = 'other' where name = '31_search.sql'")
+        conn.execute("update geosearch.installed_sql set sha256 = 'other' where name = '32_search.sql'")
     with pytest.raises(SchemaError, match=r"holds an older geosearch schema.*geosearch db migrate"):
         connect(database_url)
     migrate(database_url)
     connect(database_url).close()
 
     with psycopg.connect(database_url) as conn:
-        conn.execute("update geosearch.installed_sql set release = '99.1.0' where name = '31_search.sql'")
+        conn.execute("update geosearch.installed_sql set release = '99.1.0' where name = '32_search.sql'")
     for attempt in (connect, migrate):
         with pytest.raises(SchemaError, match=r"newer geosearch \(99.1.0.*Update geosearch"):
             attempt(database_url)

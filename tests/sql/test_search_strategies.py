@@ -202,7 +202,7 @@ set plan_cache_mode = force_generic_plan; set extra_float_digits = -15; set work
 set hnsw.max_scan_tuples = 1; set hnsw.ef_search = 1; set hnsw.iterative_scan = off; set hnsw.scan_mem_multiplier = 1;
 set max_parallel_workers_per_gather = 4; set parallel_setup_cost = 0; set parallel_tuple_cost = 0;
 set min_parallel_table_scan_size = 0; set random_page_cost = 1000; set seq_page_cost = 0; set cpu_operator_cost = 1000;
-set cpu_tuple_cost = 0; set jit = on; set from_collapse_limit = 1; set join_collapse_limit = 1;
+set cpu_tuple_cost = 0; set from_collapse_limit = 1; set join_collapse_limit = 1;
 set geqo_threshold = 2; set transform_null_equals = on; set quote_all_identifiers = on;
 set plpgsql.extra_errors = 'all'; set default_transaction_isolation = serializable; set timezone = 'Asia/Kathmandu';
 set datestyle = 'German'; set intervalstyle = 'sql_standard'; set cursor_tuple_fraction = 0.0001;

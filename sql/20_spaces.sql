@@ -4,6 +4,7 @@
 drop function if exists geosearch.create_space;
 drop function if exists geosearch.drop_space;
 drop function if exists geosearch.create_space_table;
+drop function if exists geosearch.comment_space_table;
 drop function if exists geosearch.finish_space_table;
 drop function if exists geosearch.add_space_triggers;
 drop function if exists geosearch.add_space_keys;
@@ -14,8 +15,6 @@ returns void
 language plpgsql
 set search_path from current
 as $$
-declare
-    about record;
 begin
     -- What every search reads comes first and is never null: its place in the row is then known without looking.
     execute pg_catalog.format(
@@ -42,6 +41,22 @@ begin
     -- Inline while a row fits a page (8 kB): a scan that must fetch every vector from elsewhere takes nine times longer.
     execute pg_catalog.format('alter table geosearch.%I alter column embedding set storage %s',
         table_name, case when dimension <= 3900 then 'plain' else 'external' end);
+    perform geosearch.comment_space_table(table_name, space, dimension);
+    execute pg_catalog.format('grant select on geosearch.%I to geosearch_admin, geosearch_ingest, geosearch_read',
+        table_name);
+    execute pg_catalog.format('grant insert, update, delete on geosearch.%I to geosearch_admin, geosearch_ingest',
+        table_name);
+end $$;
+comment on function geosearch.create_space_table is 'Makes an empty table of vectors, without keys. For the owner.';
+
+create function geosearch.comment_space_table(table_name text, space text, dimension int)
+returns void
+language plpgsql
+set search_path from current
+as $$
+declare
+    about record;
+begin
     execute pg_catalog.format('comment on table geosearch.%I is %L', table_name, pg_catalog.format(
         'The vectors of space %s, in the order of cell; made by geosearch.create_space, removed by drop_space.', space));
     for about in
@@ -65,12 +80,8 @@ begin
     loop
         execute pg_catalog.format('comment on column geosearch.%I.%I is %L', table_name, about.name, about.text);
     end loop;
-    execute pg_catalog.format('grant select on geosearch.%I to geosearch_admin, geosearch_ingest, geosearch_read',
-        table_name);
-    execute pg_catalog.format('grant insert, update, delete on geosearch.%I to geosearch_admin, geosearch_ingest',
-        table_name);
 end $$;
-comment on function geosearch.create_space_table is 'Makes an empty table of vectors, without keys. For the owner.';
+comment on function geosearch.comment_space_table is 'Says in the database what a table of vectors holds. For the owner.';
 
 create function geosearch.add_space_triggers(table_name text, dimension int)
 returns void
@@ -198,17 +209,18 @@ comment on function geosearch.drop_space is 'Removes a space, its table, its vec
 
 revoke all on function
     geosearch.create_space, geosearch.drop_space, geosearch.create_space_table, geosearch.finish_space_table,
-    geosearch.add_space_triggers, geosearch.add_space_keys
+    geosearch.add_space_triggers, geosearch.add_space_keys, geosearch.comment_space_table
     from public;
 grant execute on function geosearch.create_space, geosearch.drop_space to geosearch_admin;
 
--- Tables that a migration brought from layout 1: their triggers, and what these would have filled in.
+-- Tables that a migration brought from layout 1: their triggers, comments, and what the triggers would have filled in.
 do $$
 declare
     made record;
 begin
     for made in select s.name, s.dimension from geosearch.space s where s.extents & 256 <> 0 loop
         perform geosearch.add_space_triggers('space_' || made.name, made.dimension);
+        perform geosearch.comment_space_table('space_' || made.name, made.name, made.dimension);
         execute pg_catalog.format('update geosearch.%I s set image_id = s.image_id', 'space_' || made.name);
         update geosearch.space s set extents = s.extents & 255 where s.name = made.name;
         perform geosearch.count_cells(made.name);

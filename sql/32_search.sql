@@ -173,7 +173,8 @@ begin
                   found_space, s.numbers, s.archive_id, captured_from, captured_to, s.inside_lo, s.inside_hi, s.border_lo,
                   s.border_hi) e) end;
 end $$;
-comment on function geosearch.search_account is 'What search_plan tells, with the answers themselves. Used by search_plan and by clients that show both.';
+comment on function geosearch.search_account is
+    'What search_plan tells, with the answers themselves. Used by search_plan and by clients that show both.';
 
 create function geosearch.search_plan(
     space text, query vector, near geography default null, radius_m float8 default 2500000, k int default 10,

@@ -86,7 +86,7 @@ class Waiting:
 
     def __enter__(self) -> Waiting:
         turns = {
-            "write": lambda conn: add(conn, self.archive, 1, self.dimension, 3),
+            "write": lambda conn: add_one(conn, self.archive),
             "search": lambda conn: search_ms_once(conn, self.dimension),
         }
         self.threads = [threading.Thread(target=self._work, args=turn) for turn in turns.items()]
@@ -104,6 +104,19 @@ class Waiting:
             while not self.stop.is_set():
                 self.longest[name] = max(self.longest[name], timed(lambda: turn(conn)))
                 time.sleep(0.02)
+
+
+def add_one(conn: psycopg.Connection[Any], archive: int) -> None:
+    """Add an image with the vector of another."""
+    conn.execute(
+        "insert into geosearch.image (archive_id, name, reach_m, nadir)"
+        " values (%s, gen_random_uuid(), 0, 'POINT(10 45)')",
+        [archive],
+    )
+    conn.execute(
+        "insert into geosearch.space_upkeep (image_id, embedding)"
+        " select (select max(id) from geosearch.image), embedding from geosearch.space_upkeep limit 1"
+    )
 
 
 def search_ms_once(conn: psycopg.Connection[Any], dimension: int) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _CVE_MEND = (
     "Upgrade pgvector to 0.8.2, then `alter extension vector update`. Until then build HNSW indexes with "
-    "max_parallel_maintenance_workers = 0, as the private cluster does by itself."
+    "max_parallel_maintenance_workers = 0, as `geosearch space index` does by itself."
 )
 
 

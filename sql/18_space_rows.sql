@@ -11,9 +11,10 @@ declare
 begin
     -- The lock lets an update of the image and a new row see each other, whichever comes first. A row that is there
     -- already is seen by refresh_space_rows, which waits for it: to lock its image as well would be a deadlock.
+    -- Not for share: two that embed in two spaces and then write down what they read of the image would be another.
     if tg_op = 'INSERT' then
         select i.archive_id, i.captured_at, i.reach_m, coalesce(i.footprint, i.nadir) as place into image
-        from geosearch.image i where i.id = new.image_id for share;
+        from geosearch.image i where i.id = new.image_id for no key update;
     else
         select i.archive_id, i.captured_at, i.reach_m, coalesce(i.footprint, i.nadir) as place into image
         from geosearch.image i where i.id = new.image_id;

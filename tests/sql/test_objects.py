@@ -80,7 +80,11 @@ def test_search_is_stable_and_keeps_its_settings_to_itself(conn):
     for name, (_, volatility, parallel, *_) in rows.items():
         if name in ("search_many", "search_plan", "candidates", "embedding_of", "place_within"):
             assert volatility == "s", name
-        calls_it = name.startswith(("search", "similar")) and name not in ("search_source", "search_estimate")
+        calls_it = name.startswith(("search", "similar")) and name not in (
+            "search_source",
+            "search_estimate",
+            "search_scan",
+        )
         assert (parallel == "u") is (calls_it or volatility == "v"), name
     conn.execute("select geosearch.create_space('toy', 3)")
     before = conn.execute("select name, setting from pg_settings order by name").fetchall()

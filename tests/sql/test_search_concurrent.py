@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import psycopg
 import pytest
-from conftest import World, awkward_places
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from search_truth import Where, text
+from toy_world import World, awkward_places
 
 from geosearch.database.connection import connect
 from geosearch.database.spaces import create_space, get_space
@@ -60,8 +60,8 @@ def busy(server: str, template: str) -> Iterator[str]:
             conn.execute("update geosearch.space set indexed_as = 'halfvec' where name = 'busy'")
             conn.execute("select geosearch.count_cells('busy')")
             # So that auto does walk, in so small a space.
-            conn.execute("update geosearch.cell_count set images = images * 100000")
-            conn.execute("update geosearch.space set counted = counted * 100000")
+            conn.execute("update geosearch.cell_count set images = images * 10000000")
+            conn.execute("update geosearch.space set counted = counted * 10000000")
         yield url
     finally:
         with psycopg.connect(server, autocommit=True) as admin:

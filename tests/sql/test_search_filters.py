@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import psycopg
 import pytest
-from conftest import DIMENSION, World
 from search_truth import ARGUMENTS, Where, candidates, search, text
+from toy_world import DIMENSION, World
 
 QUERY = np.arange(1.0, DIMENSION + 1)
 ALL = 100_000

@@ -136,6 +136,8 @@ def test_auto_takes_the_walk_where_counts_say_that_it_is_cheaper(indexed, asked)
     taken, made_good = set(), 0
     with indexed.conn.transaction(force_rollback=True):
         indexed.conn.execute(INFLATE)
+        # Else the planner, who knows how few there are, may serve the walk by cells.
+        indexed.conn.execute("drop index geosearch.space_toy_cell_idx")
         for i, ((where, allowed), k) in enumerate(itertools.product(asked, (2, 4, 8))):
             query = np.random.default_rng(i).standard_normal(DIMENSION)
             before = walks(indexed.conn)
@@ -151,7 +153,7 @@ def test_auto_takes_the_walk_where_counts_say_that_it_is_cheaper(indexed, asked)
                 assert took == "exact", where
                 made_good += walked
     assert taken == {"exact", "hnsw"}
-    assert made_good >= 5
+    assert made_good >= 10
 
 
 def test_auto_without_counts_or_without_an_index_is_exact(indexed):

@@ -2,10 +2,21 @@
 -- approximate index until it has enough of them and orders those exactly, auto takes the cheaper by an estimate of the
 -- candidates; whenever the walk came short, exact answers. A space of more than 3 900 dimensions keeps its vectors
 -- apart from its rows: there hnsw compares sign codes first.
-select '[1]'::vector;  -- loads the library: only then may who is not a superuser set hnsw.* for a function
 drop function if exists geosearch.search_best;
 drop function if exists geosearch.search_scan;
 drop function if exists geosearch.search_estimate;
+
+-- Who is not a superuser may set hnsw.* for a function only where pgvector's library is loaded. The constant here loads
+-- it when this is made, and when a dump is restored as well: there functions come in the order of their names.
+create or replace function geosearch.pgvector_loaded()
+returns boolean
+language sql
+immutable
+parallel safe
+set search_path from current
+return '[1]'::vector is not null;
+comment on function geosearch.pgvector_loaded is
+    'Loads pgvector''s library; without it, who is not a superuser could not restore a dump of what searches.';
 
 create function geosearch.search_estimate(
     found_space geosearch.space, numbers float8[], archive_id int, captured_from timestamptz, captured_to timestamptz,
@@ -189,7 +200,7 @@ comment on function geosearch.search_best is
     'The answers of a search as arrays, best first, with the strategy that found them. Used by the searches.';
 
 revoke all on function
-    geosearch.search_estimate, geosearch.search_scan, geosearch.search_best
+    geosearch.pgvector_loaded, geosearch.search_estimate, geosearch.search_scan, geosearch.search_best
     from public;
 grant execute on function
     geosearch.search_estimate, geosearch.search_scan, geosearch.search_best

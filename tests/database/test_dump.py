@@ -108,6 +108,29 @@ def test_a_restored_dump_is_equal_and_works(server, filled, fingerprint, tmp_pat
             admin.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
 
 
+def test_the_owner_restores_a_dump_without_a_superuser(server, filled, tmp_path):
+    """As the guide says, `--schema geosearch`, into a database whose extensions are there; searches are among it."""
+    name = f"gsrestored_{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(server, autocommit=True) as admin:
+        version = admin.info.server_version
+        admin.execute(sql.SQL("create database {} owner geosearch template template0").format(sql.Identifier(name)))
+    try:
+        with psycopg.connect(make_conninfo(server, dbname=name), autocommit=True) as admin:
+            admin.execute("create extension postgis")
+            admin.execute("create extension vector")
+        dump = str(tmp_path / "dump")
+        run(program("pg_dump", version), "--format", "custom", "--schema", "geosearch", "--file", dump, "--dbname",
+            filled)  # fmt: skip
+        restored = make_conninfo(filled, dbname=name)
+        run(program("pg_restore", version), "--exit-on-error", "--dbname", restored, dump)
+        with connect(filled) as one, connect(restored) as other:
+            for statement in SEARCHES:
+                assert one.execute(statement).fetchall() == other.execute(statement).fetchall()
+    finally:
+        with psycopg.connect(server, autocommit=True) as admin:
+            admin.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
+
+
 def test_grants_that_a_dump_left_out_come_back_with_a_migration(server, filled, fingerprint, tmp_path):
     """pg_restore --no-acl, or a server without the groups: the schema counts as older until it is migrated."""
     name = f"gsrestored_{uuid.uuid4().hex[:12]}"

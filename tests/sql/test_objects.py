@@ -150,6 +150,7 @@ def test_the_reference_shows_each_function_as_it_is(conn):
         plain = plain.replace("double precision", "float8").replace("integer", "int").replace("DEFAULT", "default")
         plain = plain.replace("timestamp with time zone", "timestamptz").replace("INOUT", "inout")
         plain = re.sub(r"\bIN ", "", plain)  # of procedures
+        plain = plain.replace("found_space space", "found_space geosearch.space")  # which is in this search_path
         plain = re.sub(r"NULL", "null", re.sub(r", OUT .*", "", plain))
         assert f"geosearch.{name}({plain})" in document, f"geosearch.{name}({plain})"
 

@@ -126,6 +126,10 @@ begin
         raise invalid_parameter_value using
             message = format('lambda is %s', coalesce(lambda::text, 'null')),
             hint = 'Give 0 (the picture alone) to 1 (the text alone).';
+    elsif captured_from >= captured_to then
+        raise invalid_parameter_value using
+            message = format('no time lies from %s until before %s', captured_from, captured_to),
+            hint = 'captured_from is the first moment, captured_to the first one after the last.';
     elsif strategy is null or strategy not in ('auto', 'exact', 'hnsw') then
         raise invalid_parameter_value using
             message = format('no strategy is named %L', strategy), hint = 'Use auto, exact or hnsw.';
@@ -192,7 +196,7 @@ begin
         elsif question.asked_in = pg_current_xact_id_if_assigned()::text::bigint then
             raise active_sql_transaction using
                 message = format('question %s was asked in this very transaction: no worker sees it yet', id),
-                hint = format('Commit first, then: select geosearch.wait(%s);', id);
+                hint = 'This error takes the question back with the transaction. Ask again, commit, and only then wait.';
         end if;
         exit when clock_timestamp() >= give_up;
         perform pg_sleep(least(pause, greatest(0.001, extract(epoch from give_up - clock_timestamp()))));
@@ -249,6 +253,11 @@ begin
             message = pg_catalog.format('a transaction under %s never sees an answer that comes while it lasts',
                 pg_catalog.upper(pg_catalog.current_setting('transaction_isolation'))),
             hint = 'set default_transaction_isolation = ''read committed''; then call again.';
+    elsif timeout_s is null or not timeout_s between 0 and 86400 then
+        -- What wait would refuse as well, when the question is saved and its id lost with the error.
+        raise invalid_parameter_value using
+            message = pg_catalog.format('timeout_s is %s', coalesce(timeout_s::pg_catalog.text, 'null')),
+            hint = 'Give seconds, from 0 to 86400. Nothing was asked.';
     end if;
     id := geosearch.ask(
         text => text, image => image, image_uri => image_uri, "like" => "like", near => near, radius_m => radius_m,

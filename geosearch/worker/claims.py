@@ -7,8 +7,9 @@ ends with its connection, and a question in state 'working' whose lock is free i
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import psycopg
 from psycopg.rows import class_row
@@ -16,6 +17,7 @@ from psycopg.rows import class_row
 # First keys of advisory locks, also in sql/60_queries.sql: a question that is worked at, and workers that listen.
 QUESTION, LISTENING = 1735458816, 1735458817
 MAX_KILLED = 2  # attempts that end without a word, before the question is taken for what ends them
+HELD_S = 2  # a question that somebody is deleting, in a transaction left open, holds no worker for longer
 
 _NEXT = """
     select q.id, q.state, q.killed, q.worker from geosearch.query q
@@ -110,32 +112,21 @@ def finish(
     conn: psycopg.Connection, question: Question, answers: Sequence[Answer], space: str, model: str | None
 ) -> bool:
     """Write the answers and let the question go; False, and nothing written, where the attempt is not current."""
-    with conn.transaction():
-        facts = {"id": question.id, "attempt": question.attempt, "answers": len(answers), "space": space}
-        current = conn.execute(_DONE, {**facts, "model": model}).rowcount == 1
-        if current:
-            columns = [list(column) for column in zip(*answers, strict=True)] or [[], [], [], []]
-            conn.execute(_ANSWERS, [question.id, *columns])
-            _notify(conn, "geosearch_answer", str(question.id))
-    release(conn, question)
-    return current
+    facts = {"answers": len(answers), "space": space, "model": model}
+    columns = [list(column) for column in zip(*answers, strict=True)] or [[], [], [], []]
+    return _hand_in(conn, question, _DONE, facts, columns)
 
 
 def fail(conn: psycopg.Connection, question: Question, reason: str) -> bool:
     """Record why a question cannot be answered and let it go; False where the attempt is not current."""
     reason = reason.replace("\0", "\ufffd").encode("utf-8", "replace").decode()[:4000]
-    with conn.transaction():
-        facts = {"id": question.id, "attempt": question.attempt, "reason": reason}
-        current = conn.execute(_FAILED, facts).rowcount == 1
-        if current:
-            _notify(conn, "geosearch_answer", str(question.id))
-    release(conn, question)
-    return current
+    return _hand_in(conn, question, _FAILED, {"reason": reason})
 
 
 def give_back(conn: psycopg.Connection, question: Question) -> None:
     """Let a question go unanswered, for the next worker; this counts as no worker's end."""
-    with conn.transaction():
+    with suppress(psycopg.errors.LockNotAvailable), conn.transaction():
+        _hold(conn, question)
         conn.execute(_BACK, {"id": question.id, "attempt": question.attempt})
     release(conn, question)
     _notify(conn, "geosearch_query", "")  # after the lock is free, or who is called finds it held
@@ -163,6 +154,34 @@ def waiting(conn: psycopg.Connection) -> int:
 def _lock(conn: psycopg.Connection, question_id: int) -> bool:
     row = conn.execute("select pg_try_advisory_lock(%s, %s)", [QUESTION, question_id & 0x7FFFFFFF]).fetchone()
     return bool(row and row[0])
+
+
+def _hand_in(
+    conn: psycopg.Connection,
+    question: Question,
+    statement: str,
+    facts: dict[str, Any],
+    columns: list[Any] | None = None,
+) -> bool:
+    """End a question, with its answers where there are any, and let it go; False where the attempt is not current."""
+    current = False
+    # Locked by who deletes it: there may be nobody left to answer. If it stays, it is taken up again.
+    with suppress(psycopg.errors.LockNotAvailable), conn.transaction():
+        _hold(conn, question)
+        if conn.execute(statement, {**facts, "id": question.id, "attempt": question.attempt}).rowcount == 1:
+            if columns is not None:
+                conn.execute(_ANSWERS, [question.id, *columns])
+            _notify(conn, "geosearch_answer", str(question.id))
+            current = True
+    release(conn, question)
+    return current
+
+
+def _hold(conn: psycopg.Connection, question: Question) -> None:
+    """Lock the row of a question. Raises LockNotAvailable where somebody else holds it."""
+    conn.execute("select set_config('lock_timeout', %s, true)", [f"{HELD_S}s"])
+    conn.execute("select from geosearch.query where id = %s for update", [question.id])
+    conn.execute("select set_config('lock_timeout', '0', true)")
 
 
 def _notify(conn: psycopg.Connection, channel: str, payload: str) -> None:

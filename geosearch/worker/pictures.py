@@ -124,12 +124,18 @@ class Decoder:
         line, _, self._rest = self._rest.partition(b"\n")
         return line
 
-    def _take(self, size: int, end: float) -> bytes:
-        data = bytearray(self._rest)
-        while len(data) < size:
-            data += self._read(end)
-        self._rest = bytes(data[size:])
-        return bytes(data[:size])
+    def _take(self, size: int, end: float) -> bytearray:
+        # One buffer of just that size, and pieces put into it: a picture may take a gigabyte.
+        data, filled = bytearray(size), 0
+        piece = self._rest
+        while True:
+            part = piece[: size - filled]
+            data[filled : filled + len(part)] = part
+            filled += len(part)
+            if filled == size:
+                self._rest = piece[len(part) :]
+                return data
+            piece = self._read(end)
 
     def _read(self, end: float) -> bytes:
         assert self._process is not None

@@ -211,6 +211,8 @@ class Worker:
         else:
             if claims.finish(conn, question, answers, space.name, model):
                 self._count("done", question, start, f"{len(answers)} images")
+            else:
+                self.report(f"question {question.id}: deleted or locked meanwhile, its answer is dropped")
             return
         if claims.fail(conn, question, reason):
             self._count("failed", question, start, reason)

@@ -166,8 +166,12 @@ def test_bad_questions_fail_with_the_reason_and_good_ones_are_answered(archive, 
         ask(archive.conn, like=4711): "there is no image 4711",
         ask(archive.conn, like=archive.ids[0]): "has no vector in space tiny",
         ask(archive.conn, text="x", strategy="hnsw"): "no approximate index",
-        ask(archive.conn, text="x", captured_from="2021-01-01", captured_to="2020-01-01"): "no time lies",
     }
+    row = archive.conn.execute(
+        "insert into geosearch.query (text, captured_from, captured_to) values ('x', '2021-01-01', '2020-01-01')"
+        " returning id"
+    ).fetchone()
+    bad[row[0]] = "no time lies"
     insert = "insert into geosearch.query (text, {}) values ('x', %s) returning id"
     for column, value, reason in [
         ("space", "nowhere", "no space is named 'nowhere'"),

@@ -111,7 +111,7 @@ def test_wait_is_refused_in_the_asking_transaction_also_below_a_savepoint(archiv
     with pytest.raises(refused, match="in this very transaction") as caught, archive.conn.transaction():
         question = archive.ask(text="snow")
         archive.conn.execute("select geosearch.wait(%s)", [question])
-    assert f"select geosearch.wait({question})" in caught.value.diag.message_hint
+    assert "takes the question back" in caught.value.diag.message_hint
     with pytest.raises(refused, match="in this very transaction"), archive.conn.transaction():
         with archive.conn.transaction():
             question = archive.ask(text="snow")

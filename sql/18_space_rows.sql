@@ -12,7 +12,7 @@ begin
     -- The lock lets an update of the image and a new row see each other, whichever comes first. A row that is there
     -- already is seen by refresh_space_rows, which waits for it: to lock its image as well would be a deadlock.
     -- Not for share: two that embed in two spaces and then write down what they read of the image would be another.
-    if tg_op = 'INSERT' then
+    if tg_op = 'INSERT' or new.image_id <> old.image_id then
         select i.archive_id, i.captured_at, i.reach_m, coalesce(i.footprint, i.nadir) as place into image
         from geosearch.image i where i.id = new.image_id for no key update;
     else
@@ -68,10 +68,11 @@ begin
 end $$;
 comment on function geosearch.note_extents is 'Trigger: notes which classes of extent a space holds, in space.extents.';
 
+-- With the rights of whoever changes the image, who may write vectors as well. With the owner's, the functions of PostGIS
+-- would be looked up for the owner in a schema where others may be allowed to make some that suit better.
 create or replace function geosearch.refresh_space_rows()
 returns trigger
 language plpgsql
-security definer
 set search_path from current
 as $$
 declare

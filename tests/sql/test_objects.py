@@ -99,7 +99,6 @@ def test_only_few_functions_run_with_the_owners_rights(conn):
         "create_space",
         "drop_space",
         "note_extents",
-        "refresh_space_rows",
         "log_space_change",
         "count_cells",
         "questions_before",

@@ -1,0 +1,91 @@
+"""What reviews of the search found: rights, settings and arguments at their limits."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+from geosearch.database.connection import connect
+from geosearch.database.spaces import create_space
+
+SQUARE = "MULTIPOLYGON(((10 45,11 45,11 46,10 46,10 45)))"
+
+
+@pytest.fixture
+def filled(conn) -> Iterator[psycopg.Connection]:
+    """An archive of 40 images on a line, with a space; committed."""
+    conn.execute("insert into geosearch.archive (name) values ('a')")
+    conn.execute(
+        "insert into geosearch.image (archive_id, name, nadir, reach_m)"
+        " select id, 'i' || n, st_makepoint(n, 45), 0 from geosearch.archive, generate_series(1, 40) n"
+    )
+    create_space(conn, "toy", 3)
+    conn.execute(
+        "insert into geosearch.space_toy (image_id, embedding)"
+        " select id, array[sin(id), cos(id), 2]::real[]::halfvec from geosearch.image"
+    )
+    conn.commit()
+    yield conn
+
+
+@pytest.fixture
+def cataloguer(server, filled, database_url) -> Iterator[str]:
+    """The connection string of a login that may write images and vectors, and make functions in schema public."""
+    name, password = f"gsreview_{uuid.uuid4().hex[:12]}", uuid.uuid4().hex
+    role = sql.Identifier(name)
+    with psycopg.connect(make_conninfo(server, dbname=filled.info.dbname), autocommit=True) as admin:
+        admin.execute(sql.SQL("create role {} login password {}").format(role, sql.Literal(password)))
+        admin.execute(sql.SQL("grant geosearch_ingest to {}").format(role))
+        admin.execute(sql.SQL("grant create on schema public to {}").format(role))
+    try:
+        yield make_conninfo(database_url, user=name, password=password)
+    finally:
+        filled.rollback()
+        with psycopg.connect(make_conninfo(server, dbname=filled.info.dbname), autocommit=True) as admin:
+            admin.execute(sql.SQL("drop owned by {} cascade").format(role))
+            admin.execute(sql.SQL("drop role {}").format(role))
+
+
+def test_functions_that_a_cataloguer_makes_never_run_as_the_owner(cataloguer, filled):
+    """Of two functions that suit a call PostgreSQL takes the one of the very types, wherever on the path it lies."""
+    with connect(cataloguer, autocommit=True) as mine:
+        mine.execute("create table public.ran (by_whom name); grant insert on public.ran to public")
+        note = "begin insert into public.ran values (current_user);"
+        mine.execute(
+            f"create function public.step(bigint[], bigint) returns bigint[] language plpgsql as $$ {note}"
+            " return $1 || $2; end $$;"
+            "create aggregate public.array_agg(bigint) (sfunc = public.step, stype = bigint[]);"
+            f"create function public.cardinality(int[]) returns int language plpgsql as $$ {note}"
+            " return pg_catalog.cardinality($1); end $$;"
+            f"create function public.times(float8, numeric) returns float8 language plpgsql as $$ {note}"
+            " return pg_catalog.float8mul($1, $2::float8); end $$;"
+            "create operator public.* (leftarg = float8, rightarg = numeric, function = public.times)"
+        )
+        mine.execute("update geosearch.image set footprint = st_geogfromtext(%s) where name = 'i1'", [SQUARE])
+        mine.execute("update geosearch.space_toy set embedding = '[3,2,1]'")
+        mine.execute("select geosearch.count_cells('toy')")
+        by = {row[0] for row in mine.execute("select distinct by_whom from public.ran").fetchall()}
+        assert by <= {mine.info.user}
+        found = mine.execute("select name from geosearch.search('toy', '[1,2,3]', 'POINT(10.5 45.5)', 1)").fetchall()
+        assert found == [("i1",)]
+
+
+def test_a_vector_given_to_another_image_lies_where_that_one_is_though_it_moves_meanwhile(filled, database_url):
+    last = filled.execute("select max(id) from geosearch.image").fetchone()[0]
+    filled.execute("delete from geosearch.space_toy where image_id = %s", [last])
+    filled.commit()
+    with connect(database_url, autocommit=True) as mover:
+        filled.execute("update geosearch.space_toy set image_id = %s where image_id = %s - 1", [last, last])
+        mover.execute("set lock_timeout = '200ms'")
+        move = "update geosearch.image set nadir = 'POINT(-150 -30)' where id = %s"
+        with pytest.raises(psycopg.errors.LockNotAvailable):  # it waits, for it cannot see the row yet
+            mover.execute(move, [last])
+        filled.commit()
+        mover.execute(move, [last])
+        found = mover.execute("select name from geosearch.search('toy', '[1,2,3]', 'POINT(-150 -30)', 1)").fetchall()
+        assert found == [("i40",)]

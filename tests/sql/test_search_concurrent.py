@@ -261,6 +261,16 @@ PAIRS = {
         "update geosearch.image set nadir = 'POINT(3 4)', footprint = null where id = 1",
         "update geosearch.space_busy set embedding = embedding + embedding where image_id = 1",
     ),
+    "a first vector comes while its image moves": (
+        "update geosearch.image set nadir = 'POINT(3 4)', footprint = null where id = 1",
+        "insert into geosearch.space_second (image_id, embedding) values (1, '[1,2,3]')",
+        "select from geosearch.image where id = 1",
+    ),
+    "an image moves while its first vector comes": (
+        "insert into geosearch.space_second (image_id, embedding) values (1, '[1,2,3]')",
+        "update geosearch.image set nadir = 'POINT(3 4)', footprint = null where id = 1",
+        "select from geosearch.image where id = 1",
+    ),
     "two spaces are filled from one image, and each notes what it read": (
         "insert into geosearch.space_second (image_id, embedding) values (1, '[1,2,3]')",
         "insert into geosearch.space_third (image_id, embedding) values (1, '[1,2,3]');"

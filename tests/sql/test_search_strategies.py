@@ -122,13 +122,17 @@ def test_the_plan_agrees_with_brute_force(indexed, asked, strategy):
 
 
 def test_hnsw_walks_through_the_index_and_exact_never_does(indexed):
-    with indexed.conn.transaction():
-        before = walks(indexed.conn)
-        search(indexed.conn, Where("POINT(10 45)", 5e6), np.ones(DIMENSION), 10, "exact")
-        search(indexed.conn, Where(), np.ones(DIMENSION), 10, "exact")
-        assert walks(indexed.conn) == before
-        search(indexed.conn, Where("POINT(10 45)", 5e6), np.ones(DIMENSION), 10, "hnsw")
-        assert walks(indexed.conn) == before + 1
+    """Where nothing but the graph could serve the walk; in so small a space cells serve it as well."""
+    for keep_cells in (True, False):
+        with indexed.conn.transaction(force_rollback=True):
+            if not keep_cells:
+                indexed.conn.execute("drop index geosearch.space_toy_cell_idx")
+            before = walks(indexed.conn)
+            for where in (Where("POINT(10 45)", 5e6), Where(), Where(archive="odd"), Where(among=[1, 2, 3])):
+                search(indexed.conn, where, np.ones(DIMENSION), 10, "exact")
+            assert walks(indexed.conn) == before
+            search(indexed.conn, Where("POINT(10 45)", 5e6), np.ones(DIMENSION), 10, "hnsw")
+            assert keep_cells or walks(indexed.conn) == before + 1
 
 
 def test_auto_takes_the_walk_where_counts_say_that_it_is_cheaper(indexed, asked):
@@ -283,3 +287,21 @@ def test_an_index_that_is_gone_or_broken_costs_time_and_no_answer(indexed):
         for strategy in STRATEGIES:
             found = [search(indexed.conn, Where(near, 4e6), np.ones(8), 25, strategy) for near in ("POINT(0 0)", None)]
             assert found == expected
+
+
+def test_a_walk_that_stops_before_it_has_enough_is_made_good(indexed):
+    """Without more than one round, as if the walk had met its limits: too few are met, though there are enough."""
+    made_good = 0
+    with indexed.conn.transaction(force_rollback=True):
+        indexed.conn.execute("alter function geosearch.search_best set hnsw.iterative_scan = 'off'")
+        indexed.conn.execute("drop index geosearch.space_toy_cell_idx")  # only the graph can serve the walk
+        for lon in range(-180, 180, 20):
+            where = Where(f"POINT({lon} 10)", 1.5e6)
+            allowed = candidates(indexed.conn, where)
+            query = np.random.default_rng(lon + 180).standard_normal(DIMENSION)
+            k = max(1, len(allowed) - 2)
+            recall = check(search(indexed.conn, where, query, k, "hnsw"), allowed, k, cosine_of(indexed, query), where)
+            if plan(indexed.conn, where, query, k, "hnsw")[0] == "exact":
+                made_good += 1
+                assert recall == 1, where
+    assert made_good > 5

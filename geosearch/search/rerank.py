@@ -36,7 +36,7 @@ class Reranker:
         if way not in ("auto", "torch", "faiss"):
             raise InputError(f"there is no way {way!r}; there are: auto, torch, faiss")
         self.residents, self.way = dict(residents), way
-        self._followed: weakref.WeakSet[psycopg.Connection[Any]] = weakref.WeakSet()
+        self._followed: weakref.WeakKeyDictionary[psycopg.Connection[Any], set[str]] = weakref.WeakKeyDictionary()
 
     def search(
         self,
@@ -79,10 +79,11 @@ class Reranker:
         residents = {space: self.residents[space] for space in weights}
         given = {space: candidates if isinstance(candidates, Candidates) else candidates[space] for space in weights}
         task = Task(residents, queries, weights, given, int(k))
-        if conn not in self._followed:
-            for resident in residents.values():
+        followed = self._followed.setdefault(conn, set())
+        for space, resident in residents.items():
+            if space not in followed:
                 resident.follow(conn)
-            self._followed.add(conn)
+                followed.add(space)
         with full_precision():
             for first, last in task.chunks():
                 fetched = {space: Fetched(resident.dimension) for space, resident in residents.items()}

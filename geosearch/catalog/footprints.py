@@ -31,7 +31,8 @@ from geosearch.catalog.crossing import (
 from geosearch.errors import InputError
 from geosearch.geometry import Floats, lat_lon, unit_vectors
 
-PIECE_DEG = 90.0  # widest piece of a cut outline
+PIECE_DEG = 90.0  # widest piece of an outline
+SLAB_DEG = 45.0  # of one that is cut: PostGIS takes some eighths of the globe for everything but themselves
 
 
 @dataclass(frozen=True)
@@ -146,9 +147,9 @@ def _check(xy: Floats) -> None:
 
 
 def _slabs(shape: MultiPolygon) -> MultiPolygon:
-    """Cut along the meridians -90, 0 and 90 and the equator."""
-    west, south = (axis.ravel() for axis in np.meshgrid(np.arange(-180, 180, PIECE_DEG), [-PIECE_DEG, 0.0]))
-    cut = shapely.intersection(shape, shapely.box(west, south, west + PIECE_DEG, south + PIECE_DEG))
+    """Cut along every 45th meridian and parallel."""
+    west, south = (axis.ravel() for axis in np.meshgrid(np.arange(-180, 180, SLAB_DEG), np.arange(-90, 90, SLAB_DEG)))
+    cut = shapely.intersection(shape, shapely.box(west, south, west + SLAB_DEG, south + SLAB_DEG))
     return MultiPolygon([part for piece in cut for part in with_area(piece).geoms])
 
 

@@ -88,7 +88,7 @@ def search(
         common: dict[str, Any] = {
             "near": parse_place(near) if near is not None else None,
             "radius_km": 2500.0 if radius_km is None else radius_km,
-            "area": area.read_text("utf-8") if area is not None else None,
+            "area": area.read_text("utf-8-sig") if area is not None else None,
             "captured_from": captured_from,
             "captured_to": captured_to,
             "properties": _properties(property_),

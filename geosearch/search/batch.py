@@ -45,7 +45,10 @@ def read_queries(path: Path, defaults: Mapping[str, Any]) -> list[AskedLine]:
         try:
             if isinstance(record, InputError):
                 raise record
-            found.append(AskedLine(str(record.get("id") or line), line, _query(record, path.parent, defaults)))
+            name = record.get("id")
+            found.append(
+                AskedLine(str(line if name in (None, "") else name), line, _query(record, path.parent, defaults))
+            )
         except InputError as error:
             wrong.append(f"{path}, line {line}: {error}")
     if wrong:
@@ -59,17 +62,19 @@ def read_queries(path: Path, defaults: Mapping[str, Any]) -> list[AskedLine]:
 
 
 def _json_lines(text: str) -> Iterator[tuple[int, dict[str, Any] | InputError]]:
-    for line, part in enumerate(text.splitlines(), 1):
+    # Not splitlines(), which also breaks lines at U+2028 and U+0085: JSON may hold these within a text.
+    for line, part in enumerate(text.split("\n"), 1):
         if part.strip():
             try:
                 record = json.loads(part)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 yield line, InputError(f"is not JSON: {error}")
                 continue
             yield line, record if isinstance(record, dict) else InputError("is not a JSON object: {…}")
 
 
 def _csv_lines(text: str) -> Iterator[tuple[int, dict[str, Any] | InputError]]:
+    csv.field_size_limit(max(csv.field_size_limit(), len(text)))  # a vector of 8 448 numbers is longer than the default
     reader = csv.DictReader(io.StringIO(text), strict=True)
     while True:
         try:
@@ -90,7 +95,7 @@ def _csv_lines(text: str) -> Iterator[tuple[int, dict[str, Any] | InputError]]:
             for name in ("properties", "vector"):
                 if name in record:
                     record[name] = json.loads(record[name])
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             yield reader.line_num, InputError(f"{name}: {error}")
             continue
         yield reader.line_num, record

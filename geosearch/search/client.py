@@ -21,9 +21,9 @@ from numpy.typing import ArrayLike, NDArray
 from psycopg import sql
 
 from geosearch.database.archives import get_archive_id
-from geosearch.errors import GeosearchError, InputError, UnknownNameError
+from geosearch.errors import DatabaseError, GeosearchError, InputError, UnknownNameError
 from geosearch.item import Item, Place
-from geosearch.search.query import Query, unit_vector
+from geosearch.search.query import Query, ground, unit_vector
 from geosearch.search.ranking import Plan, Ranking, Result
 from geosearch.search.shape import middle
 from geosearch.search.statements import BY_ID, BY_NAME, SEARCH, SPACES
@@ -122,6 +122,10 @@ class Client:
                 yield self.ask(query)
             except GeosearchError as error:
                 yield error
+            except psycopg.Error as error:
+                if self.conn.closed:
+                    raise
+                yield DatabaseError(f"the database answered: {str(error).strip()}")
 
     def _answer(self, query: Query, space: _Space) -> Ranking:
         vector = query.vector
@@ -225,7 +229,7 @@ class Client:
         arguments = {
             "space": space.name,
             "vector": Vector(vector),
-            "area": None if query.area is None else json.dumps(query.area),
+            "area": None if query.area is None else json.dumps(ground(query.area)),
             "lat": query.near.lat if query.near else None,
             "lon": query.near.lon if query.near else None,
             "radius_m": query.radius_km * 1000.0 if query.area is None else 0.0,

@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from numbers import Real
 from operator import index
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,8 +65,10 @@ class Query:
             raise InputError("the text to search for is empty")
         if isinstance(self.image, Path) and not self.image.is_file():
             raise InputError(f"{self.image}: there is no such image file")
+        if isinstance(self.radius_km, bool) or not isinstance(self.radius_km, Real):
+            raise InputError(f"the radius is a number of kilometres, not {self.radius_km!r}")
         # Not a comparison alone: NaN passes neither way.
-        if not math.isfinite(self.radius_km) or self.radius_km < 0:
+        if not 0 <= self.radius_km < 1e300:
             raise InputError(f"the radius must be a number of kilometres from 0 up, not {self.radius_km}")
         if isinstance(self.k, bool) or not isinstance(self.k, int) or not 1 <= self.k < 2**31:
             raise InputError(f"k, the number of answers, must be a whole number from 1 up, not {self.k!r}")
@@ -117,6 +120,8 @@ def _check_text(name: str, value: object, numbers: bool = False) -> None:
         raise InputError(f"{name} is text, not {type(value).__name__}")
     if "\0" in value:
         raise InputError(f"{name} holds a null character; leave it out")
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        raise InputError(f"{name} holds bytes that are not UTF-8, or half a character: {value!r}")
 
 
 def _plain(value: Any) -> Any:
@@ -133,7 +138,7 @@ def place(near: Place | tuple[float, float]) -> Place:
         return near
     try:
         lat, lon = (float(value) for value in near)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise InputError(f"a place is (latitude, longitude) in degrees, not {near!r}") from error
     return Place(lat, lon)
 
@@ -154,7 +159,7 @@ def geometry(area: str | Mapping[str, Any]) -> dict[str, Any]:
     """Return a GeoJSON geometry of a geometry, a feature, or a collection of one feature; InputError otherwise."""
     try:
         shape = json.loads(area) if isinstance(area, str) else dict(area)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"the area is not GeoJSON: {error}") from error
     if isinstance(shape, dict) and shape.get("type") == "FeatureCollection":
         features = shape.get("features") or []
@@ -175,7 +180,25 @@ def geometry(area: str | Mapping[str, Any]) -> dict[str, Any]:
         raise InputError(f"the area is no proper {shape['type']}: {error}") from error
     if len(bounds) != 4 or not (-180 <= bounds[0] <= bounds[2] <= 180 and -90 <= bounds[1] <= bounds[3] <= 90):
         raise InputError(f"the area reaches beyond longitude ±180 or latitude ±90, or is empty: {bounds}")
+    if ground(shape) is None:
+        raise InputError("the area is a line or a point; draw one that holds some ground")
     return {"type": shape["type"], "coordinates": shape["coordinates"]}
+
+
+def ground(area: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return a GeoJSON area as PostGIS means it, where edges are great circles; None where there is no area.
+
+    GeoJSON's edges are straight in longitude and latitude and may be wide: as for footprints, they are densified, and
+    wide pieces are cut. Raises InputError.
+    """
+    from shapely.geometry import mapping, shape
+
+    from geosearch.catalog.footprints import polygon
+
+    outline = shape(dict(area))
+    # As in the catalogue: a jump of more than 180 degrees passes ±180, but a rectangle is meant as it is.
+    made = polygon(outline, crossing=not outline.equals(outline.envelope)).geometry
+    return None if made is None else dict(mapping(made))
 
 
 def moment(when: str | date) -> datetime:

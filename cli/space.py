@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -156,9 +156,11 @@ def reorder(
 def _bar() -> Iterator[Callable[[str, int, int | None], None]]:
     """Yield a function that shows what is done, and how far, in one bar."""
     with progress() as bar:
-        task = bar.add_task("", total=None)
+        tasks: list[Any] = []
 
         def show(what: str, done: int, of: int | None) -> None:
-            bar.update(task, description=what, completed=done, total=of)
+            if not tasks:  # no bar where nothing was begun
+                tasks.append(bar.add_task("", total=None))
+            bar.update(tasks[0], description=what, completed=done, total=of)
 
         yield show

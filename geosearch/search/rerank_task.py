@@ -194,7 +194,7 @@ class Task:
         if device not in self._on:
             exact = torch.from_numpy(self.queries).to(device)
             half = None
-            if device.type in _HALF_PRODUCTS:
+            if device.type in _HALF_PRODUCTS and len(exact):
                 half = exact.half()
                 # Very large or small weights leave the range of half precision.
                 if not float((half.double() - exact).norm(dim=1).max()) <= _HALF_ERROR * self._weight_sum:

@@ -42,7 +42,7 @@ explain() { # what is missing, and the line that installs it
     say "geosearch needs, and this machine lacks:"
     for name in $missing; do
         case "$name" in
-            server) say "  - PostgreSQL 15 to 18 with PostGIS and pgvector 0.7 or newer" ;;
+            server) say "  - PostgreSQL 15 to 18 with PostGIS and pgvector 0.8 or newer" ;;
             python) say "  - Python 3.11 to 3.13 with its venv module" ;;
             gdal) say "  - ogrinfo and ogr2ogr (only for the tests)" ;;
         esac

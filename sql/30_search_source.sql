@@ -141,7 +141,8 @@ begin
     end if;
     select * into middle from geosearch.place_cap(near);
     accept := (radius_m - 1) * (1 - 0.0057) / 6371008.77 + middle.core;
-    reject := least(4, (radius_m * (1 + 0.0057) + 1) / 6371008.77 + middle.cap);  -- 4: all round, and no overflow
+    -- 4: all round. Neither overflows.
+    reject := least(4, (least(radius_m, 1e9) * (1 + 0.0057) + 1) / 6371008.77 + middle.cap);
     -- Scaled by a hair, so that no rounding brings a cosine above 1: a third of the metre.
     numbers := array[middle.x, middle.y, middle.z, 0] || array[
         accept, reject, (1 - 0.0057) / 6371008.77, (1 + 0.0057) / 6371008.77];

@@ -7,8 +7,9 @@ from psycopg import sql
 
 from geosearch.errors import DatabaseError, SchemaError
 
-# halfvec and its operators came with pgvector 0.7; security_invoker views with PostgreSQL 15.
-MINIMUM = {"postgis": (3, 1), "vector": (0, 7)}
+# halfvec came with pgvector 0.7, walks that go on until they have enough with 0.8; security_invoker views with
+# PostgreSQL 15.
+MINIMUM = {"postgis": (3, 1), "vector": (0, 8)}
 MINIMUM_SERVER = 15
 
 

@@ -11,7 +11,9 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from geosearch.database.connection import connect
+from geosearch.database.migrate import migrate
 from geosearch.database.spaces import create_space
+from geosearch.errors import DatabaseError
 
 SQUARE = "MULTIPOLYGON(((10 45,11 45,11 46,10 46,10 45)))"
 
@@ -89,3 +91,17 @@ def test_a_vector_given_to_another_image_lies_where_that_one_is_though_it_moves_
         mover.execute(move, [last])
         found = mover.execute("select name from geosearch.search('toy', '[1,2,3]', 'POINT(-150 -30)', 1)").fetchall()
         assert found == [("i40",)]
+
+
+def test_a_pgvector_without_iterative_scans_is_refused_with_the_remedy(empty_database_url):
+    with psycopg.connect(empty_database_url, autocommit=True) as admin:
+        admin.execute("create extension postgis")
+        admin.execute("create extension vector")
+        admin.execute("update pg_catalog.pg_extension set extversion = '0.7.4' where extname = 'vector'")
+    with pytest.raises(DatabaseError, match=r"vector is 0\.7\.4; geosearch needs 0\.8 or newer"):
+        migrate(empty_database_url)
+
+
+def test_a_radius_larger_than_any_number_of_metres_takes_everything(filled):
+    found = filled.execute("select count(*) from geosearch.candidates('toy', 'POINT(0 0)', 1.79e308)").fetchone()
+    assert found == (40,)

@@ -6,8 +6,8 @@ drop view if exists geosearch.ranked_image;
 create view geosearch.ranked_image with (security_invoker = true) as
 select r.id,
        r.query_id,
-       concat_ws(' + ', q.text, 'image ' || q."like", q.image_uri, case when q.image is not null then 'a picture' end)
-           as query,
+       left(concat_ws(' + ', q.text, 'image ' || q."like", q.image_uri, case when q.image is not null then 'a picture' end),
+            200) as query,
        r.rank,
        r.similarity,
        r.distance_m,
@@ -27,7 +27,7 @@ comment on view geosearch.ranked_image is
     'The answers to saved questions, as points; to an asker its own. For map clients.';
 comment on column geosearch.ranked_image.id is 'Key of the answer.';
 comment on column geosearch.ranked_image.query_id is 'The question.';
-comment on column geosearch.ranked_image.query is 'What was asked for.';
+comment on column geosearch.ranked_image.query is 'What was asked for, its first 200 characters.';
 comment on column geosearch.ranked_image.rank is 'Place among its answers, from 1.';
 comment on column geosearch.ranked_image.similarity is 'Cosine of the question and the image.';
 comment on column geosearch.ranked_image.distance_m is 'From the place asked about to the image''s, in metres.';
@@ -49,7 +49,7 @@ comment on view geosearch.latest_ranking is
     'refreshed.';
 comment on column geosearch.latest_ranking.id is 'Key of the answer.';
 comment on column geosearch.latest_ranking.query_id is 'The question.';
-comment on column geosearch.latest_ranking.query is 'What was asked for.';
+comment on column geosearch.latest_ranking.query is 'What was asked for, its first 200 characters.';
 comment on column geosearch.latest_ranking.rank is 'Place among its answers, from 1.';
 comment on column geosearch.latest_ranking.similarity is 'Cosine of the question and the image.';
 comment on column geosearch.latest_ranking.distance_m is 'From the place asked about to the image''s, in metres.';

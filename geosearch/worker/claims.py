@@ -144,6 +144,15 @@ def listen(conn: psycopg.Connection) -> None:
     conn.execute("select pg_try_advisory_lock_shared(%s, 0)", [LISTENING])
 
 
+def may_answer(conn: psycopg.Connection) -> bool:
+    """Tell whether this login may claim questions and write answers."""
+    row = conn.execute(
+        "select has_column_privilege('geosearch.query', 'state', 'update')"
+        " and has_table_privilege('geosearch.ranking', 'insert')"
+    ).fetchone()
+    return row == (True,)
+
+
 def waiting(conn: psycopg.Connection) -> int:
     """Return how many questions wait or are worked at."""
     row = conn.execute("select count(*) from geosearch.query where state in ('waiting', 'working')").fetchone()

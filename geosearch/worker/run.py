@@ -110,6 +110,14 @@ class Worker:
     def _prepare(self, conn: psycopg.Connection) -> None:
         conn.execute("select set_config('application_name', 'geosearch worker', false)")
         conn.execute("select set_config('statement_timeout', %s, false)", [str(int(1000 * self.time_limit))])
+        # Whatever the login's own settings are: several workers share a table, and write to it.
+        conn.execute("select set_config('default_transaction_isolation', 'read committed', false)")
+        conn.execute("select set_config('default_transaction_read_only', 'off', false)")
+        if not claims.may_answer(conn):
+            raise DatabaseError(
+                f"user {conn.info.user!r} may not answer questions in database {conn.info.dbname!r}. Let the owner run "
+                f'there: grant geosearch_ingest to "{conn.info.user}";'
+            )
         # A machine that dies says nothing: after a minute the server ends its session, and with it its locks.
         for name, value in (("idle", "30"), ("interval", "10"), ("count", "3")):
             conn.execute("select set_config(%s, %s, false)", [f"tcp_keepalives_{name}", value])
@@ -231,4 +239,6 @@ class Worker:
         else:
             self.counts.failed += 1
         self.metrics.question(state, seconds)
-        self.report(f"question {question.id} {state} in {seconds:.2f} s: {what}")
+        # A reason may hold what a stranger wrote: no line breaks and no terminal's codes in a log.
+        shown = "".join(character if character.isprintable() else "\ufffd" for character in what)
+        self.report(f"question {question.id} {state} in {seconds:.2f} s: {shown}")

@@ -81,7 +81,7 @@ def question(ranking: Ranking) -> str:
 def answers(results: Sequence[Result], hits: frozenset[int] | None = None) -> str:
     """Return the results as a grid of pictures. hits: ids of images that are right, where that is known."""
     if not results:
-        return '<p class="soft">No image of this space lies in that circle and archive.</p>'
+        return '<p class="soft">No image of this space meets all that was asked.</p>'
     items = "".join(f"<li>{answer(result, hits is not None and result.image_id in hits)}</li>" for result in results)
     return f'<ol class="grid">{items}</ol>'
 

@@ -3,7 +3,7 @@
 -- An image is a candidate when st_distance(place, near) <= radius + reach on the spheroid, place being its footprint,
 -- or its nadir where there is no footprint. Cells that lie inside the circle are taken whole; of the others each image's
 -- core accepts or its cap rejects it, and only in the ring between is the distance measured. Distances on the spheroid
--- are 0.99553 to 1.00562 times those on the sphere (hence 0.0057), and one metre is left for rounding.
+-- are 0.99442 to 1.00449 times those on the sphere (hence 0.0057), and one metre is left for rounding.
 drop function if exists geosearch.search_source;
 drop function if exists geosearch.space_of;
 drop function if exists geosearch.check_near;

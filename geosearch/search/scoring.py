@@ -8,9 +8,10 @@ bound of their rounding is scored again in float64. So the answer does not depen
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Literal
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -160,18 +161,61 @@ def exact_scores(
 
 @contextmanager
 def full_precision() -> Iterator[None]:
-    """Let float32 products be float32, whatever else in this process set: TF32 keeps 10 bits, too few for `margin`."""
+    """Let float32 products be float32, whatever else in this process set: TF32 keeps 10 bits, too few for `margin`.
+
+    The setting is the process's: of threads that are in here together, the last one puts it back.
+    """
     import torch
 
-    before = torch.get_float32_matmul_precision()
-    if before == "highest":
+    with ExitStack() as stack:
+        for kind in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(kind):
+                stack.enter_context(torch.autocast(kind, enabled=False))
+        _precision.enter()
+        stack.callback(_precision.leave)
         yield
-        return
-    torch.set_float32_matmul_precision("highest")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
+
+
+class _Precision:
+    """Torch's precision of float32 products, put up while anybody wants it so."""
+
+    def __init__(self) -> None:
+        self._lock, self._inside = threading.Lock(), 0
+        self._before: list[str] = []
+
+    def enter(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._before = self._exchange(["highest"], ["ieee", "ieee"])
+            self._inside += 1
+
+    def leave(self) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._exchange(self._before, self._before)
+
+    def _exchange(self, legacy: list[str], newer: list[str]) -> list[str]:
+        """Set the precision and return the one before: one value, or two where newer settings of torch are in use."""
+        import torch
+
+        if len(legacy) == 1:
+            try:
+                before = torch.get_float32_matmul_precision()
+            except RuntimeError:  # somebody used the settings of torch 2.9, which do not mix with the older ones
+                pass
+            else:
+                if before != legacy[0]:
+                    torch.set_float32_matmul_precision(legacy[0])
+                return [before]
+        kinds: list[Any] = [torch.backends.cuda, torch.backends.mkldnn]
+        found = [kind.matmul.fp32_precision for kind in kinds]
+        for kind, value in zip(kinds, newer, strict=True):
+            kind.matmul.fp32_precision = value
+        return found
+
+
+_precision = _Precision()
 
 
 class Best:

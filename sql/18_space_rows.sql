@@ -91,9 +91,11 @@ begin
                 hint = 'Begin the transaction with: begin isolation level read committed.';
         end if;
         for space_name in select s.name from geosearch.space s order by s.name loop
+            -- By ascending id, as writers of vectors go: the order of a plan could lock both out.
             execute pg_catalog.format(
-                'update geosearch.%I s set image_id = s.image_id where s.image_id = any ($1)', 'space_' || space_name)
-                using moved;
+                'update geosearch.%1$I s set image_id = s.image_id from (select t.image_id from geosearch.%1$I t'
+                ' where t.image_id = any ($1) order by t.image_id for no key update) o where s.image_id = o.image_id',
+                'space_' || space_name) using moved;
         end loop;
     end if;
     return null;

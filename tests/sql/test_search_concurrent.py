@@ -98,14 +98,21 @@ def chosen(conn: psycopg.Connection, rng: np.random.Generator, count: int) -> li
     return sorted(int(i) for i in rng.choice(ids, min(count, len(ids)), replace=False))
 
 
+# Writers lock their images by ascending id, then the vectors by ascending id, as the commands that embed do: who goes
+# in another order may have to wait in a circle with them, and PostgreSQL then ends one of the two.
+LOCK = "select from geosearch.image where id = any (%s) order by id for update"
+MOVE = """
+update geosearch.image i set nadir = st_geogfromtext(t.nadir), footprint = st_geogfromtext(t.footprint),
+    reach_m = t.reach, archive_id = 3 - i.archive_id
+from unnest(%s::bigint[], %s::text[], %s::text[], %s::float8[]) t (id, nadir, footprint, reach) where i.id = t.id
+"""
+
+
 def move(conn: psycopg.Connection, rng: np.random.Generator) -> None:
-    for image_id in chosen(conn, rng, 12):
-        nadir, footprint, reach = awkward_places(rng)[int(rng.integers(0, 800))]
-        conn.execute(
-            "update geosearch.image set nadir = st_geogfromtext(%s), footprint = st_geogfromtext(%s), reach_m = %s,"
-            " archive_id = 3 - archive_id where id = %s",
-            [nadir, footprint, reach, image_id],
-        )
+    ids = chosen(conn, rng, 12)
+    places = [awkward_places(rng)[int(rng.integers(0, 800))] for _ in range(2)] * 6
+    conn.execute(LOCK, [ids])
+    conn.execute(MOVE, [ids, *map(list, zip(*places[: len(ids)], strict=True))])
 
 
 def embed_again(conn: psycopg.Connection, rng: np.random.Generator) -> None:
@@ -122,9 +129,12 @@ def embed_again(conn: psycopg.Connection, rng: np.random.Generator) -> None:
 
 
 def remove(conn: psycopg.Connection, rng: np.random.Generator) -> None:
-    ids = chosen(conn, rng, 15)
-    for image_id in ids[: max(0, len(ids) - 5)]:
-        conn.execute("delete from geosearch.image where id = %s", [image_id])
+    """Some images, but never so many that nothing is left to search."""
+    if conn.execute("select count(*) from geosearch.image").fetchone()[0] < START * 3 // 4:
+        return
+    ids = chosen(conn, rng, 10)
+    conn.execute(LOCK, [ids])
+    conn.cursor().executemany("delete from geosearch.image where id = %s", [(image_id,) for image_id in ids])
 
 
 def test_eight_search_while_others_add_move_embed_and_remove(busy):

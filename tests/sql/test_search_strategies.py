@@ -115,8 +115,9 @@ def test_the_plan_agrees_with_brute_force(indexed, asked, strategy):
         assert (counted, requested, returned) == (len(allowed), 30, min(30, len(allowed))), where
         assert exhausted is (len(allowed) <= 30)
         assert estimated >= 0
-        if strategy == "exact" or where.among is not None or len(allowed) < 30:
-            assert took == "exact", where  # ids are looked up by key; a walk that comes short is not the answer
+        if strategy == "exact" or where.among is not None or len(allowed) < 10 * 30 + 200:
+            # Ids are looked up by key; a walk that met less than it should is not the answer.
+            assert took == "exact", where
         elif strategy == "hnsw":
             assert took == "hnsw", where
 

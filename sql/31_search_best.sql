@@ -115,6 +115,8 @@ declare
     s record;
     e record;
     fetch_rows int;
+    met int;
+    exact_us float8;
 begin
     -- Every argument is checked here or in search_source, once for all searches.
     if query is null then
@@ -158,9 +160,11 @@ begin
             s.inside_lo, s.inside_hi, s.border_lo, s.border_hi);
         estimated := round(e.estimated);
         -- Microseconds, measured: a row looked at in order, and a step of the walk, of which one in total / estimated
-        -- meets a candidate. The walk must promise half the time, for it is not exact and may end in vain.
-        if e.estimated > 2 * fetch_rows and 2 * (3000 + 10 * (100 + fetch_rows * e.total / e.estimated))
-               < e.scanned * (case when found_space.dimension > 3900 then 25 else 0.2 + 0.0003 * found_space.dimension end)
+        -- meets a candidate. Below 40 ms nothing is won that would be worth an answer that is only nearly exact.
+        exact_us := e.scanned * (case when found_space.dimension > 3900 then 25
+                                 else 0.3 + 0.0005 * found_space.dimension end);
+        if exact_us > 40000 and e.estimated > 2 * fetch_rows
+           and 1.3 * (3000 + 10 * (100 + fetch_rows * e.total / e.estimated)) < exact_us
         then
             chosen := 'hnsw';
         end if;
@@ -172,18 +176,18 @@ begin
             code := geosearch.sign_code(unit, found_space.centre);
         end if;
         execute format(
-            'select array_agg(b.image_id), array_agg(b.distance) from ('
-            ' select c.image_id, 0 + (c.embedding <=> $1) as distance from ('
-            ' select s.image_id, s.embedding from geosearch.%I s where true%s order by %s limit $14) c'
-            ' order by 2, 1 limit $13) b', 'space_' || space, s.condition,
+            'with walked as materialized (select c.image_id, 0 + (c.embedding <=> $1) as distance from ('
+            ' select s.image_id, s.embedding from geosearch.%I s where true%s order by %s limit $14) c)'
+            ' select array_agg(b.image_id), array_agg(b.distance), (select count(*) from walked)'
+            ' from (select * from walked w order by w.distance, w.image_id limit $13) b', 'space_' || space, s.condition,
             case found_space.indexed_as when 'bit' then format('s.code <~> $15::bit(%s)', found_space.dimension)
                  else 's.embedding <=> $1' end)
-            into ids, distances using unit, near, radius_m, s.archive_id, captured_from, captured_to, among, s.numbers,
-                s.inside_lo, s.inside_hi, s.border_lo, s.border_hi, k, fetch_rows, code;
-        if cardinality(ids) = k then
+            into ids, distances, met using unit, near, radius_m, s.archive_id, captured_from, captured_to, among,
+                s.numbers, s.inside_lo, s.inside_hi, s.border_lo, s.border_hi, k, fetch_rows, code;
+        if met = fetch_rows then
             return;
         end if;
-        chosen := 'exact';  -- the walk ended before it had met enough
+        chosen := 'exact';  -- the walk ended too soon: what it met may be few, or the first that came
     end if;
 
     if near is null and among is null then

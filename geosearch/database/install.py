@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from importlib.resources import files
 
 import psycopg
@@ -27,6 +27,12 @@ class SqlFile:
 
     name: str
     text: str
+
+    @cached_property
+    def functions(self) -> frozenset[str]:
+        """The names of the functions and procedures that it makes."""
+        made = r"^create (?:or replace )?(?:function|procedure) geosearch\.(\w+)"
+        return frozenset(re.findall(made, self.text, re.MULTILINE))
 
     def digest(self, path: str) -> str:
         """Return the SHA-256 of the file and of what it stands on: the search_path that its functions are pinned to
@@ -52,7 +58,8 @@ def revisions() -> tuple[str, ...]:
 def outdated_files(conn: psycopg.Connection) -> list[SqlFile]:
     """Return the files that the database lacks or holds in another version.
 
-    All of them where a group has no rights: a dump restored on another server, or without its grants.
+    All of them where a group has no rights: a dump restored on another server, or without its grants. Those as well of
+    which a function is gone: a dump restored with errors.
     """
     path = search_path(conn)
     granted = conn.execute(
@@ -64,7 +71,14 @@ def outdated_files(conn: psycopg.Connection) -> list[SqlFile]:
         return list(sql_files())
     rows = conn.execute("select name, sha256 from geosearch.installed_sql").fetchall()
     installed = {str(name): str(digest) for name, digest in rows}
-    return [file for file in sql_files() if installed.get(file.name) != file.digest(path)]
+    found = conn.execute(
+        "select p.proname from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace"
+        " where n.nspname = 'geosearch'"
+    ).fetchall()
+    there = {str(name) for (name,) in found}
+    return [
+        file for file in sql_files() if installed.get(file.name) != file.digest(path) or not file.functions <= there
+    ]
 
 
 def install_sql(conn: psycopg.Connection) -> list[str]:

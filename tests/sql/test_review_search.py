@@ -13,7 +13,7 @@ from psycopg.conninfo import make_conninfo
 from geosearch.database.connection import connect
 from geosearch.database.migrate import migrate
 from geosearch.database.spaces import create_space
-from geosearch.errors import DatabaseError
+from geosearch.errors import DatabaseError, SchemaError
 
 SQUARE = "MULTIPOLYGON(((10 45,11 45,11 46,10 46,10 45)))"
 
@@ -105,3 +105,21 @@ def test_a_pgvector_without_iterative_scans_is_refused_with_the_remedy(empty_dat
 def test_a_radius_larger_than_any_number_of_metres_takes_everything(filled):
     found = filled.execute("select count(*) from geosearch.candidates('toy', 'POINT(0 0)', 1.79e308)").fetchone()
     assert found == (40,)
+
+
+def test_a_function_that_is_gone_comes_back_with_a_migration(filled, database_url):
+    """A restore that went on after an error must not count as this release."""
+    filled.execute("drop function geosearch.embedding_of")
+    filled.commit()
+    with pytest.raises(SchemaError, match="geosearch db migrate"):
+        connect(database_url)
+    filled.rollback()
+    assert migrate(database_url) == ["installed sql/32_search.sql"]
+    with connect(database_url) as again:
+        found = again.execute("select count(*) from geosearch.similar(%s, 'toy')", [first_image(again)]).fetchone()
+        assert found == (10,)
+    assert migrate(database_url) == []
+
+
+def first_image(conn: psycopg.Connection) -> int:
+    return int(conn.execute("select min(id) from geosearch.image").fetchone()[0])

@@ -1,11 +1,10 @@
 -- Caps and cells: where an image lies, as one number by which tables are kept in order.
 --
 -- A cap is the small circle that bounds a place: a point of the place (x, y, z) and an angle; its core, the largest one
--- about that point that the place fills. Cells are rows of two
--- degrees of latitude, each cut into round(180 cos(latitude)) parts, so that all have nearly one area; row r, part c is
--- number 256 r + c. In front of it stands the class of the extent (how far the ground that an image may show lies from
--- that point: cap + reach), times 32768: a search widens its circle class by class, so that one huge footprint does not
--- widen it for all.
+-- about that point that the place fills. Cells are rows of two degrees of latitude, each cut into
+-- round(180 cos(latitude)) parts, so that all have nearly one area; row r, part c is number 256 r + c. In front of it
+-- stands the class of the extent (how far the ground that an image may show lies from that point: cap + reach), times
+-- 32768: a search widens its circle class by class, so that one huge footprint does not widen it for all.
 --   class     0      1       2       3        4        5     6            7
 --   extent  1 m  100 km  400 km  1200 km  2501 km  6000 km  any          no place
 -- Classes 6 and 7 know no cells: 6 is looked through by every search near a place, 7 by none.

@@ -19,6 +19,7 @@ stable
 parallel unsafe
 rows 10
 set search_path from current
+set jit = off
 set plan_cache_mode = force_generic_plan
 as $$
 declare

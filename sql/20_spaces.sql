@@ -193,6 +193,17 @@ security definer
 set search_path from current
 as $$
 begin
+    -- First what the removal locks in any case, in the order of those who change images: whoever has written vectors may
+    -- yet need the row of their space.
+    if exists (select from geosearch.space s where s.name = drop_space.name) then
+        begin
+            execute pg_catalog.format(
+                'lock table geosearch.image, geosearch.%I in access exclusive mode', 'space_' || name);
+        exception
+            when undefined_table then
+                null;  -- another one dropped it meanwhile
+        end;
+    end if;
     delete from geosearch.space s where s.name = drop_space.name;
     if not found then
         raise undefined_object using

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 import uuid
 from collections.abc import Iterator
 
@@ -119,6 +121,36 @@ def test_a_function_that_is_gone_comes_back_with_a_migration(filled, database_ur
         found = again.execute("select count(*) from geosearch.similar(%s, 'toy')", [first_image(again)]).fetchone()
         assert found == (10,)
     assert migrate(database_url) == []
+
+
+def test_a_space_is_dropped_after_those_who_write_into_it_and_count_it(filled, database_url):
+    """It waits for them and they not for it: none is ended as the victim of a deadlock."""
+    filled.execute("update geosearch.space_toy set embedding = '[3,2,1]' where image_id = %s", [first_image(filled)])
+    errors: list[BaseException] = []
+
+    def drop() -> None:
+        try:
+            with connect(database_url, autocommit=True) as other:
+                other.execute("select geosearch.drop_space('toy')")
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=drop) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    with connect(database_url, autocommit=True) as watcher:
+        waiting = "select count(*) from pg_locks where not granted and database = (select oid from pg_database where"
+        for _ in range(200):
+            if watcher.execute(f"{waiting} datname = current_database())").fetchone()[0] >= 2:
+                break
+            time.sleep(0.05)
+    assert filled.execute("select geosearch.count_cells('toy')").fetchone() == (40,)
+    filled.execute("update geosearch.image set nadir = 'POINT(1 1)'")
+    filled.commit()
+    for thread in threads:
+        thread.join(30)
+    assert [type(error) for error in errors] == [psycopg.errors.UndefinedObject]  # the second of both
+    assert filled.execute("select count(*) from geosearch.space").fetchone() == (0,)
 
 
 def first_image(conn: psycopg.Connection) -> int:

@@ -114,14 +114,17 @@ def carry_over(work: Session, new: sql.Identifier) -> None:
         conn.execute(statement.format(new, sql.Identifier(str(name)), sql.Literal(str(value))))
     rights = conn.execute(
         "select a.privilege_type, a.is_grantable, case when a.grantee <> 0 then pg_catalog.pg_get_userbyid(a.grantee)"
-        " end from pg_catalog.pg_class c, pg_catalog.aclexplode(c.relacl) a where c.oid = pg_catalog.to_regclass(%s)"
-        " and a.grantee <> c.relowner",
+        " end, o.attname from pg_catalog.pg_class c,"
+        " lateral (select c.relacl as acl, null::name as attname union all select t.attacl, t.attname"
+        "  from pg_catalog.pg_attribute t where t.attrelid = c.oid and t.attnum > 0 and not t.attisdropped) o,"
+        " pg_catalog.aclexplode(o.acl) a where c.oid = pg_catalog.to_regclass(%s) and a.grantee <> c.relowner",
         [old],
     ).fetchall()
-    for privilege, grantable, grantee in rights:
+    for privilege, grantable, grantee, column in rights:
         conn.execute(
-            sql.SQL("grant {} on {} to {} {}").format(
+            sql.SQL("grant {}{} on {} to {} {}").format(
                 sql.SQL(str(privilege)),
+                sql.SQL("") if column is None else sql.SQL(" ({})").format(sql.Identifier(str(column))),
                 new,
                 sql.SQL("public") if grantee is None else sql.Identifier(str(grantee)),
                 sql.SQL("with grant option" if grantable else ""),

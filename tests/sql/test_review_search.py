@@ -10,10 +10,11 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 from psycopg import sql
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from geosearch.database.connection import connect
 from geosearch.database.migrate import migrate
+from geosearch.database.reorder import reorder
 from geosearch.database.spaces import create_space
 from geosearch.errors import DatabaseError, SchemaError
 
@@ -151,6 +152,21 @@ def test_a_space_is_dropped_after_those_who_write_into_it_and_count_it(filled, d
         thread.join(30)
     assert [type(error) for error in errors] == [psycopg.errors.UndefinedObject]  # the second of both
     assert filled.execute("select count(*) from geosearch.space").fetchone() == (0,)
+
+
+def test_a_reorder_keeps_rights_on_single_columns(cataloguer, filled, database_url):
+    role = sql.Identifier(conninfo_to_dict(cataloguer)["user"])
+    filled.execute(sql.SQL("grant select (image_id), update (embedding) on geosearch.space_toy to {}").format(role))
+    filled.commit()
+    rights = (
+        "select attname, attacl::text from pg_attribute where attrelid = 'geosearch.space_toy'::regclass"
+        " and attacl is not null order by attname"
+    )
+    before = filled.execute(rights).fetchall()
+    filled.commit()
+    assert reorder(database_url, "toy", rebuild_always=True, force=True).done == "reorder"
+    assert filled.execute(rights).fetchall() == before
+    assert [row[0] for row in before] == ["embedding", "image_id"]
 
 
 def first_image(conn: psycopg.Connection) -> int:

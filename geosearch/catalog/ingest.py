@@ -17,13 +17,14 @@ from geosearch.catalog.batch import Batch
 from geosearch.catalog.options import Options
 from geosearch.catalog.problems import flag, refuse
 from geosearch.catalog.readers import choose
-from geosearch.catalog.staging import prepare, to_copy, write, write_rejects
+from geosearch.catalog.staging import Written, prepare, to_copy, write, write_rejects
 from geosearch.database.archives import ensure_archive
 from geosearch.database.statistics import refresh_statistics
 from geosearch.errors import CatalogError, InputError
 from geosearch.geometry import PHOTO_REACH_M
 
 LOCK_WAIT = "30s"
+_ATTEMPTS = 5
 _LOCK_CLASS = 0x67656F63  # "geoc": catalogue runs, one an archive
 
 
@@ -92,11 +93,8 @@ def add(
                 )
             while first is not None:
                 batch, payload = first
-                with conn.transaction():
-                    done = write(conn, archive_id, batch, payload)
-                    rejects = batch.rejects + done.refused
-                    if rejects:
-                        write_rejects(conn, archive_id, str(source), rejects)
+                done = _written(conn, archive_id, str(source), batch, payload)
+                rejects = batch.rejects + done.refused
                 refused = {reject.name for reject in done.refused}
                 flagged = sum(
                     1 for name, p in zip(batch.name, batch.problems, strict=True) if p and name not in refused
@@ -116,6 +114,22 @@ def add(
                 first = next(batches, None)
             refresh_statistics(conn, sql.Identifier("geosearch", "image"), counts.added + counts.updated)
     return replace(counts, seconds=time.monotonic() - since)
+
+
+def _written(conn: psycopg.Connection, archive_id: int, source: str, batch: Batch, payload: bytes) -> Written:
+    """Write a batch and its rejects in one transaction; again where PostgreSQL ended it to part two writers."""
+    for left in reversed(range(_ATTEMPTS)):
+        try:
+            with conn.transaction():
+                done = write(conn, archive_id, batch, payload)
+                rejects = batch.rejects + done.refused
+                if rejects:
+                    write_rejects(conn, archive_id, source, rejects)
+            return done
+        except psycopg.errors.DeadlockDetected:
+            if not left:
+                raise
+    raise AssertionError  # the last attempt returns or raises
 
 
 @contextmanager

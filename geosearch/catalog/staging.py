@@ -43,7 +43,7 @@ with fresh as materialized (
                                       content_sha256, problems, source_sha256)
     select {archive}, name, uri, captured_at::timestamptz, nadir::geography, footprint::geography, reach_m,
            properties::jsonb, decode(content_sha256, 'hex'), coalesce(problems, '{{}}')::text[], source_sha256
-    from fresh order by seq
+    from fresh order by old_id, seq  -- ascending ids, as all who write images and vectors go
     on conflict (archive_id, name) do update set
         uri = excluded.uri, captured_at = excluded.captured_at, nadir = excluded.nadir,
         footprint = excluded.footprint, reach_m = excluded.reach_m, properties = excluded.properties,

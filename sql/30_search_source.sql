@@ -96,6 +96,8 @@ declare
     cells record;
     accept float8;
     reject float8;
+    nearest float8;
+    farthest float8;
     class_m float8;
 begin
     if radius_m is null or not (radius_m >= 0 and radius_m < 'infinity') then
@@ -143,6 +145,18 @@ begin
     accept := (radius_m - 1) * (1 - 0.0057) / 6371008.77 + middle.core;
     -- 4: all round. Neither overflows.
     reject := least(4, (least(radius_m, 1e9) * (1 + 0.0057) + 1) / 6371008.77 + middle.cap);
+    if point and radius_m between 2e5 and 1e7 then
+        -- The circle itself on this part of the spheroid: its points nearest and farthest as the sphere sees them, every
+        -- 15 degrees. Between two of these it strays by less than 0.0001; four times that is left. The ring is half as wide.
+        select min(c.angle), max(c.angle) into nearest, farthest
+        from (select acos(least(1, greatest(-1, middle.z * sin(lat)
+                  + cos(lat) * (middle.x * cos(lon) + middle.y * sin(lon))))) as angle
+              from (select radians(st_y(p)) as lat, radians(st_x(p)) as lon
+                    from (select st_project(near, radius_m, radians(15 * n))::geometry as p
+                          from generate_series(0, 23) n) projected) place) c;
+        accept := nearest * (1 - 0.0004) - 1 / 6371008.77;
+        reject := farthest * (1 + 0.0004) + 1 / 6371008.77;
+    end if;
     -- Scaled by a hair, so that no rounding brings a cosine above 1: a third of the metre.
     numbers := array[middle.x, middle.y, middle.z, 0] || array[
         accept, reject, (1 - 0.0057) / 6371008.77, (1 + 0.0057) / 6371008.77];

@@ -92,7 +92,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--largest-k", type=int, default=1000)
     parser.add_argument("--only", default="", help="ways whose names contain one of these, with commas")
-    parser.add_argument("--cases", default="", help="cases whose names contain one of these, with commas")
+    parser.add_argument("--cases", default="", help="as --only; or the whole name: =50 km/far image")
     parser.add_argument("--keep", action="store_true", help="leave the database and the folder")
     parser.add_argument("--reuse", action="store_true", help="take what an earlier run left (and leave it)")
     parser.add_argument("--prepare", action="store_true", help="load and build only (and leave it)")
@@ -106,8 +106,9 @@ def arguments() -> argparse.Namespace:
 
 
 def chosen(name: str, given: str) -> bool:
-    """Whether a name contains one of those that were given, or none was."""
-    return not given or any(part.strip() in name for part in given.split(","))
+    """Whether a name contains one of those that were given (is one, after a `=`; a `/` is its comma), or none was."""
+    parts = [part.strip().replace("/", ", ") for part in given.split(",") if part.strip()]
+    return not parts or any(name == part[1:] if part[0] == "=" else part in name for part in parts)
 
 
 def say(text: str) -> None:

@@ -6,6 +6,7 @@ are here; FAISS and LanceDB have files of their own.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
@@ -20,27 +21,27 @@ from pgvector.psycopg import register_vector
 Ids = NDArray[np.int64]
 
 
-class Way:
+class Way(ABC):
     """One way to answer. `name` as in the tables; `exact`: its answers are those of an exhaustive search."""
 
     name: str
     about: str
     exact = True
 
+    @abstractmethod
     def ask(self, question: Question) -> Ids:
         """Return the ids of the answers, best first. Positive; fewer than k where the way found no more."""
-        raise NotImplementedError
 
-    def prepare(self, question: Question) -> None:
+    def prepare(self, question: Question) -> None:  # noqa: B027 (most ways need nothing)
         """Make what is not timed, before the question is asked."""
 
     def parts_ms(self) -> dict[str, float]:
         """Return the milliseconds of parts of the last answer by name, where parts are reported as well."""
         return {}
 
+    @abstractmethod
     def fork(self) -> Way:
         """Return a way for one more client, which shares what can be shared."""
-        raise NotImplementedError
 
     def memory(self) -> dict[str, int]:
         """Return bytes by what holds them."""
@@ -50,7 +51,7 @@ class Way:
         """Return what is worth knowing of how a question is answered, such as the index that is used."""
         return None
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 (most ways hold nothing)
         """Give back what the way holds."""
 
 

@@ -62,7 +62,6 @@ end $$;
 comment on function geosearch.search_estimate is
     'How many rows a search would look at, and how many candidates it has: from counts per cell. Used by the searches.';
 
--- parallel unsafe, it and all that call it: set_config is refused while a query runs in parallel, be it elsewhere in it.
 -- Only a whole space is worth parallel workers, and PL/pgSQL gives them to `return query` alone.
 create function geosearch.search_scan(
     found_space geosearch.space, unit halfvec, archive text, captured_from timestamptz, captured_to timestamptz, k int)
@@ -86,6 +85,7 @@ end $$;
 comment on function geosearch.search_scan is
     'The best of a whole space, looked through from end to end. Used by search_best.';
 
+-- parallel unsafe, it and all that call it: set_config is refused while a query runs in parallel, be it elsewhere in it.
 create function geosearch.search_best(
     space text, query vector, near geography, radius_m float8, k int, archive text, strategy text,
     captured_from timestamptz, captured_to timestamptz, among bigint[],

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import psycopg
 import pytest
-from database_urls import replace_in_url
+from database_urls import app_url, fresh_database, replace_in_url
 from psycopg import sql
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -93,32 +93,25 @@ def template(server: str) -> Iterator[str]:
         conn.execute("create extension postgis")
         conn.execute("create extension vector")
     try:
-        migrate(_app_url(server, name))
+        migrate(app_url(server, name))
         yield name
     finally:
         with psycopg.connect(server, autocommit=True) as conn:
             conn.execute(sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(name)))
 
 
-def _app_url(server: str, database: str) -> str:
-    return replace_in_url(server, database=database, user="geosearch", password="geosearch")
-
-
 @pytest.fixture
 def database_url(server: str, template: str) -> Iterator[str]:
     """The URL of a fresh migrated database, for this test alone, as the role `geosearch` (not a superuser)."""
-    name = f"gstest_{uuid.uuid4().hex[:12]}"
-    with psycopg.connect(server, autocommit=True) as conn:
-        conn.execute(
-            sql.SQL("create database {} owner geosearch template {}").format(
-                sql.Identifier(name), sql.Identifier(template)
-            )
-        )
-    try:
-        yield _app_url(server, name)
-    finally:
-        with psycopg.connect(server, autocommit=True) as conn:
-            conn.execute(sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(name)))
+    with fresh_database(server, template) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def module_database_url(server: str, template: str) -> Iterator[str]:
+    """The URL of a fresh migrated database for all tests of a module."""
+    with fresh_database(server, template) as url:
+        yield url
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -10,8 +9,6 @@ import numpy as np
 import psycopg
 import pytest
 from pgvector import HalfVector
-from psycopg import sql
-from psycopg.conninfo import make_conninfo
 from search_truth import Where, candidates, check, cosines, plan, search
 
 from geosearch.database.connection import connect
@@ -45,45 +42,36 @@ def drawn(rng: np.random.Generator, mixing: np.ndarray, count: int) -> np.ndarra
 
 
 @pytest.fixture(scope="module")
-def codes(server: str, template: str) -> Iterator[Codes]:
-    name = f"gscodes_{uuid.uuid4().hex[:12]}"
-    identifiers = {"name": sql.Identifier(name), "template": sql.Identifier(template)}
-    with psycopg.connect(server, autocommit=True) as admin:
-        admin.execute(sql.SQL("create database {name} owner geosearch template {template}").format(**identifiers))
-    try:
-        url = make_conninfo(server, dbname=name, user="geosearch", password="geosearch")
-        with connect(url, autocommit=True) as conn:
-            rng = np.random.default_rng(40)
-            mixing = rng.standard_normal((24, DIMENSION)) * np.linspace(1, 0.2, 24)[:, None]
-            half = drawn(rng, mixing, COUNT).astype(np.float16)
-            conn.execute("insert into geosearch.archive (name) values ('odd'), ('even')")
-            conn.execute(
-                "insert into geosearch.image (archive_id, name, nadir, reach_m, captured_at)"
-                " select a.id, g::text, st_makepoint(g * 7.13 - 360 * floor(g * 7.13 / 360) - 180, g %% 171 - 85), 0,"
-                " timestamptz '2010-01-01Z' + g * interval '1 day' from generate_series(1, %s) g"
-                " join geosearch.archive a on a.name = case g %% 2 when 0 then 'even' else 'odd' end order by g",
-                [COUNT],
-            )
-            create_space(conn, "big", DIMENSION)
-            ids = np.array([row[0] for row in conn.execute("select id from geosearch.image order by id").fetchall()])
-            with conn.cursor().copy(
-                "copy geosearch.space_big (image_id, embedding) from stdin with (format binary)"
-            ) as copy:
-                copy.set_types(["int8", "halfvec"])
-                for image_id, vector in zip(ids, half, strict=True):
-                    copy.write_row((int(image_id), HalfVector(vector)))
-            conn.execute(
-                "update geosearch.space set centre = (select avg(l2_normalize(embedding)) from geosearch.space_big)"
-            )
-            conn.execute("update geosearch.space_big set image_id = image_id")  # its trigger makes the codes anew
-            conn.execute("create index space_big_hnsw_idx on geosearch.space_big using hnsw (code bit_hamming_ops)")
-            conn.execute("update geosearch.space set indexed_as = 'bit'")
-            conn.execute("analyze geosearch.space_big")
-            conn.execute("select geosearch.count_cells('big')")
-            yield Codes(conn, ids, half.astype(np.float64), mixing)
-    finally:
-        with psycopg.connect(server, autocommit=True) as admin:
-            admin.execute(sql.SQL("drop database {name} with (force)").format(**identifiers))
+def codes(module_database_url: str) -> Iterator[Codes]:
+    with connect(module_database_url, autocommit=True) as conn:
+        rng = np.random.default_rng(40)
+        mixing = rng.standard_normal((24, DIMENSION)) * np.linspace(1, 0.2, 24)[:, None]
+        half = drawn(rng, mixing, COUNT).astype(np.float16)
+        conn.execute("insert into geosearch.archive (name) values ('odd'), ('even')")
+        conn.execute(
+            "insert into geosearch.image (archive_id, name, nadir, reach_m, captured_at)"
+            " select a.id, g::text, st_makepoint(g * 7.13 - 360 * floor(g * 7.13 / 360) - 180, g %% 171 - 85), 0,"
+            " timestamptz '2010-01-01Z' + g * interval '1 day' from generate_series(1, %s) g"
+            " join geosearch.archive a on a.name = case g %% 2 when 0 then 'even' else 'odd' end order by g",
+            [COUNT],
+        )
+        create_space(conn, "big", DIMENSION)
+        ids = np.array([row[0] for row in conn.execute("select id from geosearch.image order by id").fetchall()])
+        with conn.cursor().copy(
+            "copy geosearch.space_big (image_id, embedding) from stdin with (format binary)"
+        ) as copy:
+            copy.set_types(["int8", "halfvec"])
+            for image_id, vector in zip(ids, half, strict=True):
+                copy.write_row((int(image_id), HalfVector(vector)))
+        conn.execute(
+            "update geosearch.space set centre = (select avg(l2_normalize(embedding)) from geosearch.space_big)"
+        )
+        conn.execute("update geosearch.space_big set image_id = image_id")  # its trigger makes the codes anew
+        conn.execute("create index space_big_hnsw_idx on geosearch.space_big using hnsw (code bit_hamming_ops)")
+        conn.execute("update geosearch.space set indexed_as = 'bit'")
+        conn.execute("analyze geosearch.space_big")
+        conn.execute("select geosearch.count_cells('big')")
+        yield Codes(conn, ids, half.astype(np.float64), mixing)
 
 
 def test_codes_are_the_signs_of_unit_vectors_less_the_centre(codes):

@@ -11,8 +11,6 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import psycopg
 import pytest
-from psycopg import sql
-from psycopg.conninfo import make_conninfo
 from search_truth import Where, text
 from toy_world import awkward_places
 
@@ -41,31 +39,22 @@ SEARCH = (
 
 
 @pytest.fixture
-def busy(server: str, template: str) -> Iterator[str]:
+def busy(database_url: str) -> Iterator[str]:
     """The URL of a database with a space `busy` of START awkward places, indexed, counted."""
-    name = f"gsbusy_{uuid.uuid4().hex[:12]}"
-    identifiers = {"name": sql.Identifier(name), "template": sql.Identifier(template)}
-    with psycopg.connect(server, autocommit=True) as admin:
-        admin.execute(sql.SQL("create database {name} owner geosearch template {template}").format(**identifiers))
-    try:
-        url = make_conninfo(server, dbname=name, user="geosearch", password="geosearch")
-        with connect(url) as conn:
-            conn.execute("insert into geosearch.archive (name) values ('odd'), ('even')")
-            create_space(conn, "busy", DIMENSION)
-            rng = np.random.default_rng(60)
-            add(conn, rng, START)
-            conn.execute(
-                "create index space_busy_hnsw_idx on geosearch.space_busy using hnsw (embedding halfvec_cosine_ops)"
-            )
-            conn.execute("update geosearch.space set indexed_as = 'halfvec' where name = 'busy'")
-            conn.execute("select geosearch.count_cells('busy')")
-            # So that auto does walk, in so small a space.
-            conn.execute("update geosearch.cell_count set images = images * 10000000")
-            conn.execute("update geosearch.space set counted = counted * 10000000")
-        yield url
-    finally:
-        with psycopg.connect(server, autocommit=True) as admin:
-            admin.execute(sql.SQL("drop database {name} with (force)").format(**identifiers))
+    with connect(database_url) as conn:
+        conn.execute("insert into geosearch.archive (name) values ('odd'), ('even')")
+        create_space(conn, "busy", DIMENSION)
+        rng = np.random.default_rng(60)
+        add(conn, rng, START)
+        conn.execute(
+            "create index space_busy_hnsw_idx on geosearch.space_busy using hnsw (embedding halfvec_cosine_ops)"
+        )
+        conn.execute("update geosearch.space set indexed_as = 'halfvec' where name = 'busy'")
+        conn.execute("select geosearch.count_cells('busy')")
+        # So that auto does walk, in so small a space.
+        conn.execute("update geosearch.cell_count set images = images * 10000000")
+        conn.execute("update geosearch.space set counted = counted * 10000000")
+    yield database_url
 
 
 def vectors(rng: np.random.Generator, count: int) -> list[str]:

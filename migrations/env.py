@@ -10,7 +10,7 @@ from alembic import context
 from geosearch.database.tables import SCHEMA, Base
 
 # Vector tables and banks: made by create_space and its kin, never part of the models.
-MADE_BY_SQL = re.compile(r"^(space|range)_")
+MADE_BY_SQL = re.compile(r"^(space|range|bank)_")
 
 
 def include_name(name: str | None, type_: str, parents: Any) -> bool:

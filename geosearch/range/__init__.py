@@ -1,0 +1,1 @@
+"""RANGE: banks of places, and the soft retrieval of image features for any place."""

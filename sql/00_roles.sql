@@ -34,6 +34,7 @@ grant update (active, model_id) on geosearch.space to geosearch_admin;
 grant insert, update on geosearch.archive, geosearch.model to geosearch_ingest;
 grant insert, update, delete on geosearch.image, geosearch.reject to geosearch_ingest;
 grant usage on sequence geosearch.version_seq to geosearch_admin, geosearch_ingest;
+grant insert, delete on geosearch.location_weight to geosearch_admin;
 
 -- Vector tables that are already there; create_space sees to later ones.
 do $$
@@ -48,12 +49,31 @@ begin
     end loop;
 end $$;
 
+-- Banks are filled by admins. What was computed from them is written by whoever computes it, who also notes when.
+grant update (built_at, places, properties) on geosearch.bank to geosearch_admin;
+grant update (stored_at, stored_changes, stored_with) on geosearch.bank to geosearch_admin, geosearch_ingest;
+do $$
+declare
+    relation record;
+begin
+    for relation in
+        select c.oid::regclass as named, c.relname like '%\_stored' as stored
+        from geosearch.bank b
+        join pg_catalog.pg_class c on c.relnamespace = 'geosearch'::regnamespace and c.relkind = 'r'
+            and c.relname in ('bank_' || b.name, 'bank_' || b.name || '_values', 'range_' || b.name || '_stored')
+    loop
+        execute format('grant insert, update, delete, truncate on %s to %s', relation.named,
+                       case when relation.stored then 'geosearch_admin, geosearch_ingest' else 'geosearch_admin' end);
+    end loop;
+end $$;
+
 -- Questions. An asker inserts the columns of the question and nothing else; sql/60_queries.sql says whose rows anybody
 -- sees. Workers are members of geosearch_ingest. Of the other tables an asker reads what the views of answers show and
 -- what tells a client the release.
 revoke all on
     geosearch.archive, geosearch.image, geosearch.space, geosearch.model, geosearch.reject, geosearch.query,
-    geosearch.ranking, geosearch.installed_sql, geosearch.alembic_version
+    geosearch.ranking, geosearch.location_weight, geosearch.bank, geosearch.change, geosearch.installed_sql,
+    geosearch.alembic_version
     from geosearch_ask;
 grant select on
     geosearch.archive, geosearch.image, geosearch.space, geosearch.model, geosearch.query, geosearch.ranking,

@@ -119,6 +119,45 @@ comment on column geosearch.ranking.image_id is 'The image; it may have been rem
 comment on column geosearch.ranking.similarity is 'Cosine of the question and the image.';
 comment on column geosearch.ranking.distance_m is 'From near to the image''s place; null without near.';
 
+comment on table geosearch.location_weight is
+    'The weights of location encoders, one row a unit, which geosearch.encode_place multiplies with. Nets, layers and '
+    'units are counted from 0.';
+comment on column geosearch.location_weight.model_id is 'The encoder.';
+comment on column geosearch.location_weight.net is 'Which of its nets; their outputs are added.';
+comment on column geosearch.location_weight.layer is
+    'Layer of the net, from the place on. With Fourier features, layer 0 is the matrix of frequencies.';
+comment on column geosearch.location_weight.unit is 'Unit of the layer.';
+comment on column geosearch.location_weight.bias is 'What is added to its sum.';
+comment on column geosearch.location_weight.weights is 'One weight for each output of the layer before.';
+
+comment on table geosearch.bank is
+    'Banks of RANGE: places with keys and values, in the tables bank_<name> and bank_<name>_values.';
+comment on column geosearch.bank.id is 'Key.';
+comment on column geosearch.bank.name is 'The name that functions and commands know it by.';
+comment on column geosearch.bank.encoder is 'The location encoder that asks it, by its name in geosearch.model.';
+comment on column geosearch.bank.key_model is 'The model that made the keys; null where they were made elsewhere.';
+comment on column geosearch.bank.value_model is 'The model that made the values; null where they were made elsewhere.';
+comment on column geosearch.bank.key_space_id is 'The space that the keys were taken from; null if from none, or it is gone.';
+comment on column geosearch.bank.value_space_id is
+    'The space that the values were taken from; null if from none, or it is gone.';
+comment on column geosearch.bank.key_dimension is 'Length of the keys and of what the encoder makes.';
+comment on column geosearch.bank.value_dimension is 'Length of the values.';
+comment on column geosearch.bank.keys_normalised is 'Whether keys were brought to length 1.';
+comment on column geosearch.bank.values_normalised is 'Whether values were brought to length 1.';
+comment on column geosearch.bank.places is 'How many places it has.';
+comment on column geosearch.bank.source is 'Where it comes from, for people.';
+comment on column geosearch.bank.properties is 'How it was built, a JSON object.';
+comment on column geosearch.bank.built_at is 'When it was finished; null until then.';
+comment on column geosearch.bank.stored_at is 'When range_<name>_stored was last written as a whole; null if never.';
+comment on column geosearch.bank.stored_changes is
+    'The count of changes of images (geosearch.change_count) that it was written at.';
+comment on column geosearch.bank.stored_with is 'The settings that it was written with, a JSON object.';
+
+comment on table geosearch.change is
+    'How often something changed: the sum of the rows of a subject (geosearch.change_count). Rows are only added.';
+comment on column geosearch.change.subject is 'What changed: image, the set of images and their places.';
+comment on column geosearch.change.changes is 'How many changes this row stands for.';
+
 comment on table geosearch.installed_sql is 'The files of functions and views that this database holds.';
 comment on column geosearch.installed_sql.name is 'File name.';
 comment on column geosearch.installed_sql.sha256 is 'SHA-256 of the file and the search_path that it is pinned to.';

@@ -7,19 +7,20 @@
     open_clip:ViT-B-32/file:/path.pt?norm=openai       weights in a file; their normalisation must be stated
     open_clip:local-dir:/folder                        a folder with open_clip_config.json and its weights
 
-Any of them may end in `@` and the first digits (8 or more) of the weights' SHA-256, which are then insisted upon.
+`location_names` has those of location encoders. Any may end in `@` and the first digits (8 or more) of the weights'
+SHA-256, which are then insisted upon.
 Options of a file: `norm=openai|imagenet|inception` or `mean=r,g,b&std=r,g,b`; `interpolation=bicubic|bilinear`,
 `resize_mode=shortest|longest|squash`, `quick_gelu=true|false`.
 """
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
+from geosearch.encoders import location_names
+from geosearch.encoders.spec import Spec, pin, shipped, split_pin
 from geosearch.errors import ModelError, UnknownNameError
 
 MINI_CLIP = "mini-clip"
@@ -30,40 +31,27 @@ NORMS = {
     "inception": ([0.5, 0.5, 0.5], [0.5, 0.5, 0.5]),
 }
 FORMS = [MINI_CLIP, *(f"remoteclip:{a}" for a in REMOTECLIP), "open_clip:ARCHITECTURE/TAG",
-         "open_clip:ARCHITECTURE/file:PATH?norm=…", "open_clip:local-dir:PATH"]  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Spec:
-    """A parsed name. Either folder is set, or architecture with a tag or a file (RemoteCLIP: its own file if None)."""
-
-    name: str
-    family: str
-    architecture: str | None = None
-    tag: str | None = None
-    file: Path | None = None
-    folder: Path | None = None
-    options: dict[str, Any] = field(default_factory=dict, hash=False)
-    pinned: str | None = None
+         "open_clip:ARCHITECTURE/file:PATH?norm=…", "open_clip:local-dir:PATH", *location_names.FORMS]  # fmt: skip
 
 
 def parse(name: str) -> Spec:
     """Return what a name means; raises UnknownNameError with the forms that exist, ModelError for wrong options."""
-    bare, pinned = _split_pin(name)
+    place = location_names.parse(name)
+    if place is not None:
+        return place
+    bare, pinned = split_pin(name)
     if bare == MINI_CLIP:
-        from geosearch import weights
-
-        return Spec(name, MINI_CLIP, folder=Path(weights.__path__[0]) / MINI_CLIP, pinned=pinned)
+        return Spec(name, MINI_CLIP, folder=shipped(MINI_CLIP), pinned=pinned)
     family, _, rest = bare.partition(":")
     if family == "open_clip" and rest.startswith("local-dir:") and rest != "local-dir:":
         folder = Path(rest.removeprefix("local-dir:")).expanduser().absolute()
-        return Spec(_pin(f"open_clip:local-dir:{folder}", pinned), family, folder=folder, pinned=pinned)
+        return Spec(pin(f"open_clip:local-dir:{folder}", pinned), family, folder=folder, pinned=pinned)
     architecture, _, source = rest.partition("/")
     if family == "remoteclip" and architecture in REMOTECLIP and (not source or source.startswith("file:")):
         file, options = _file(name, source) if source else (None, {})
         canonical = f"remoteclip:{architecture}" + (f"/file:{file}" if file else "")
         spelled = canonical + _query(source)
-        return Spec(_pin(spelled, pinned), family, architecture, None, file, None, options, pinned)
+        return Spec(pin(spelled, pinned), family, architecture, None, file, None, options, pinned)
     if family == "open_clip" and architecture and source.startswith("file:"):
         file, options = _file(name, source)
         if "mean" not in options:
@@ -73,7 +61,7 @@ def parse(name: str) -> Spec:
                 "(open_clip would take OpenAI's silently)"
             )
         spelled = f"open_clip:{architecture}/file:{file}" + _query(source)
-        return Spec(_pin(spelled, pinned), family, architecture, None, file, None, options, pinned)
+        return Spec(pin(spelled, pinned), family, architecture, None, file, None, options, pinned)
     if family == "open_clip" and architecture and source:
         return Spec(name, family, architecture, source, pinned=pinned)
     raise unknown(name)
@@ -83,15 +71,6 @@ def unknown(name: str, close: list[str] | None = None) -> UnknownNameError:
     """Return the error for a name that means nothing; close: names that resemble it."""
     hint = f"Did you mean {' or '.join(close)}? " if close else ""
     return UnknownNameError("model", name, FORMS, f"{hint}`geosearch model list --all` shows every tag.")
-
-
-def _split_pin(name: str) -> tuple[str, str | None]:
-    match = re.fullmatch(r"(.+)@([0-9a-f]{8,64})", name)
-    return (match[1], match[2]) if match else (name, None)
-
-
-def _pin(name: str, pinned: str | None) -> str:
-    return f"{name}@{pinned}" if pinned else name
 
 
 def _query(source: str) -> str:

@@ -1,20 +1,35 @@
-"""The registry: models by name. See `names` for what a name may be."""
+"""The registry: models by name. See `names` for what a name may be; `Family` is what a family of names brings."""
 
 from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from geosearch.encoders import openclip, weights
+from geosearch.encoders import location_names, locations, openclip, openclip_plan, weights
 from geosearch.encoders.base import Encoder, ModelInfo
-from geosearch.encoders.names import MINI_CLIP, REMOTECLIP, Spec, parse
-from geosearch.encoders.openclip_plan import plan
+from geosearch.encoders.names import MINI_CLIP, REMOTECLIP, parse
+from geosearch.encoders.spec import Spec
 from geosearch.errors import ModelError, WeightsError
 
 _loaded: dict[tuple[str, str, str, str], Encoder] = {}
 _lock = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Family:
+    """A kind of models. plan: finds the weights and states `.info`, without building; build: of a plan and a device."""
+
+    plan: Callable[[Spec], Any]
+    build: Callable[[Any, str], Encoder]
+
+
+OPENCLIP = Family(openclip_plan.plan, openclip.OpenClipEncoder)
+LOCATIONS = Family(locations.plan, locations.build)
+FAMILIES = {MINI_CLIP: OPENCLIP, "remoteclip": OPENCLIP, "open_clip": OPENCLIP,
+            **dict.fromkeys(location_names.FAMILIES, LOCATIONS)}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -29,7 +44,7 @@ class ModelEntry:
 
 
 def list_models(tags: bool = False) -> list[ModelEntry]:
-    """Return the models that can be loaded by name: geosearch's own, RemoteCLIP, and OpenCLIP's.
+    """Return the models that can be loaded by name: geosearch's own, RemoteCLIP, OpenCLIP's, location encoders.
 
     tags: every tag of open_clip (some 200); otherwise only those whose weights are here.
     """
@@ -42,7 +57,7 @@ def list_models(tags: bool = False) -> list[ModelEntry]:
         (parse(f"open_clip:{architecture}/{tag}"), open_clip.get_pretrained_cfg(architecture, tag))
         for architecture, tag in open_clip.list_pretrained()
     ]
-    entries = [_entry(spec, tag) for spec, tag in specs]
+    entries = [_entry(spec, tag) for spec, tag in specs] + [_location(spec) for spec in locations.specs()]
     return [entry for entry in entries if tags or entry.available or entry.family != "open_clip"]
 
 
@@ -51,7 +66,9 @@ def describe(name: str) -> ModelInfo:
 
     Raises UnknownNameError with the names that exist, WeightsError with the way to get the weights.
     """
-    return plan(parse(name)).info
+    spec = parse(name)
+    info: ModelInfo = FAMILIES[spec.family].plan(spec).info
+    return info
 
 
 def load(
@@ -69,13 +86,15 @@ def load(
     """
     where = pick_device(device)
     with _lock:  # one build at a time: two threads that ask for a model share it
-        built = plan(parse(name))
+        spec = parse(name)
+        family = FAMILIES[spec.family]
+        built = family.plan(spec)
         if not built.info.same_as(weights_sha256, preprocessing):
             raise ModelError(_differs(built.info, weights_sha256))
         # The weights and the configuration of a folder may change while a process lives.
         key = (built.info.name, built.info.weights_sha256, json.dumps(built.info.preprocessing), where)
         if key not in _loaded:
-            _loaded[key] = openclip.OpenClipEncoder(built, where)
+            _loaded[key] = family.build(built, where)
         return _loaded[key]
 
 
@@ -110,12 +129,18 @@ def _entry(spec: Spec, tag: dict[str, Any] | None) -> ModelEntry:
         available = False
     if spec.folder is not None:
         try:
-            dimension = int(plan(spec).info.dimension)
+            dimension = int(openclip_plan.plan(spec).info.dimension)
         except (ModelError, WeightsError):
             dimension, available = None, False
     else:
         dimension = int(open_clip.get_model_config(spec.architecture)["embed_dim"])
     return ModelEntry(spec.name, spec.family, dimension, "image, text", available)
+
+
+def _location(spec: Spec) -> ModelEntry:
+    dimension = locations.dimension(spec)
+    available = dimension is not None and (spec.published is None or weights.find_local(spec) is not None)
+    return ModelEntry(spec.name, spec.family, dimension, "place", available)
 
 
 def _differs(info: ModelInfo, weights_sha256: str | None) -> str:

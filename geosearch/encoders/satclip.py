@@ -8,12 +8,26 @@ checkpoint loads by name.
 from __future__ import annotations
 
 import math
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
+from geosearch.encoders.harmonics import fill_harmonics, spherical_harmonics
+from geosearch.encoders.network import PlaceNetwork
+from geosearch.encoders.torch_places import TorchPlaceEncoder, layer
+
+FAMILY = "satclip"
 FIRST_W0, W0 = 30.0, 1.0
+
+
+def definition(degree: int) -> dict[str, Any]:
+    """Return what happens before and between the layers of an encoder of that degree; see `network.PlaceNetwork`."""
+    features = {"features": "spherical harmonics", "degree": degree}
+    return {**features, "activation": "sine", "first_w0": FIRST_W0, "w0": W0}
 
 
 class _Dense(nn.Module):
@@ -37,8 +51,8 @@ class _Net(nn.Module):
         self.last_layer = _Dense(width, dimension, False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        for i, layer in enumerate(self.layers):
-            x = functional.dropout(layer(x), self.dropout, self.training)
+        for i, dense in enumerate(self.layers):
+            x = functional.dropout(dense(x), self.dropout, self.training)
             x = torch.sin((W0 if i else FIRST_W0) * x)
         out: torch.Tensor = self.last_layer(x)
         return out
@@ -60,4 +74,27 @@ class SirenLocation(nn.Module):
     def forward(self, harmonics: torch.Tensor) -> torch.Tensor:
         """Return vectors (n, dimension) of harmonics (n, degree²) from `spherical_harmonics`."""
         out: torch.Tensor = self.nnet(harmonics)
+        return out
+
+
+class SatClipEncoder(TorchPlaceEncoder):
+    """Places → SatCLIP's vectors, by a `SirenLocation`."""
+
+    def network(self) -> PlaceNetwork:
+        """Return the weights of its one net, for SQL."""
+        layers = [layer(dense.weight, dense.bias) for dense in (*self.module.nnet.layers, self.module.nnet.last_layer)]
+        return PlaceNetwork(FAMILY, self.info.dimension, definition(self.module.degree), [layers])
+
+    def _forward(self, lat: NDArray[np.float64], lon: NDArray[np.float64]) -> torch.Tensor:
+        degree: int = self.module.degree
+        if self.device.type == "cpu":
+            harmonics = torch.from_numpy(spherical_harmonics(lat, lon, degree))
+        else:
+            rows = torch.empty(degree * degree, len(lat), dtype=torch.float64, device=self.device)
+            theta, phi = (
+                torch.from_numpy(angle).to(self.device) for angle in (np.radians(lat), np.radians(lon + 180.0))
+            )
+            fill_harmonics(torch, theta, phi, degree, rows)
+            harmonics = rows.T
+        out: torch.Tensor = self.module(harmonics)
         return out

@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 import os
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from geosearch.encoders.names import Spec
+from geosearch.encoders.spec import Spec
 from geosearch.errors import ModelError, WeightsError
 
 # Formats that hold tensors and nothing that runs: .pt, .pth and .bin are opened with weights_only=True.
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
+CHECKPOINT = ".ckpt"  # PyTorch Lightning's, of the weights that `Spec.published` names
 REMOTECLIP_HUB = "chendelong/RemoteCLIP"
 
 
@@ -36,8 +38,9 @@ def find(spec: Spec, tag: dict[str, Any] | None = None) -> Path:
     path = find_local(spec, tag)
     if path is None:
         path = _fetch(spec, tag)
-    if path.suffix not in SUFFIXES:
-        raise WeightsError(f"{spec.name}: {path} is none of {', '.join(SUFFIXES)}; convert it to safetensors")
+    known = _suffixes(spec)
+    if path.suffix not in known:
+        raise WeightsError(f"{spec.name}: {path} is none of {', '.join(known)}; convert it to safetensors")
     if spec.pinned and not sha256(path).startswith(spec.pinned):
         raise WeightsError(
             f"{spec.name}: the weights at {path} have SHA-256 {sha256(path)[:12]}…, not {spec.pinned}…; "
@@ -55,7 +58,7 @@ def find_local(spec: Spec, tag: dict[str, Any] | None = None) -> Path | None:
             raise WeightsError(f"{spec.name}: there is no file {spec.file}; give the path of the weights")
         return spec.file
     stem = _stem(spec)
-    for suffix in SUFFIXES:
+    for suffix in _suffixes(spec):
         path = home_weights() / f"{stem}{suffix}"
         if path.is_file():
             return path
@@ -67,6 +70,12 @@ def find_local(spec: Spec, tag: dict[str, Any] | None = None) -> Path | None:
             cached = try_to_load_from_cache(repository, name)
             if isinstance(cached, str):
                 return Path(cached)
+    if spec.published and spec.published.package:
+        library, inside = spec.published.package
+        found = find_spec(library)  # looks for it without importing it
+        for folder in (found and found.submodule_search_locations) or ():
+            if (Path(folder) / inside).is_file():
+                return Path(folder) / inside
     if url:
         path = Path.home() / ".cache" / "clip" / url.rpartition("/")[2]
         if path.is_file():
@@ -81,12 +90,20 @@ def home_weights() -> Path:
     return settings().home / "weights"
 
 
+def _suffixes(spec: Spec) -> tuple[str, ...]:
+    return (*SUFFIXES, CHECKPOINT) if spec.published else SUFFIXES
+
+
 def _stem(spec: Spec) -> str:
+    if spec.published:
+        return spec.published.stem
     return f"RemoteCLIP-{spec.architecture}" if spec.family == "remoteclip" else f"{spec.architecture}-{spec.tag}"
 
 
 def _remote(spec: Spec, tag: dict[str, Any] | None) -> tuple[str, list[str], str]:
     """Return (hub repository, names of the file there, best first; address elsewhere), empty where there is none."""
+    if spec.published:
+        return spec.published.repository, [spec.published.file], ""
     if spec.family == "remoteclip":
         return REMOTECLIP_HUB, [f"RemoteCLIP-{spec.architecture}.pt"], ""
     hub, url = (tag or {}).get("hf_hub", ""), (tag or {}).get("url", "")
@@ -102,7 +119,7 @@ def _in_folder(spec: Spec) -> Path:
     folder = spec.folder
     assert folder is not None
     if not folder.is_dir():
-        remedy = "reinstall geosearch" if spec.family != "open_clip" else "give the folder of the model"
+        remedy = "reinstall geosearch" if spec.family.startswith("mini-") else "give the folder of the model"
         raise WeightsError(f"{spec.name}: there is no folder {folder}; {remedy}")
     found = sorted(p for p in folder.iterdir() if p.suffix in SUFFIXES)
     if len(found) != 1:  # open_clip would choose one by itself
@@ -116,12 +133,17 @@ def _fetch(spec: Spec, tag: dict[str, Any] | None) -> Path:
 
     repository, names, url = _remote(spec, tag)
     where = f"{names[-1]} of the hub repository {repository}" if repository else url
+    if spec.published and not repository:
+        raise WeightsError(
+            f"the weights of {spec.name} are not on this machine. Copy {spec.published.place} to "
+            f"{home_weights() / _stem(spec)}{Path(spec.published.file).suffix}"
+        )
     if not settings().allow_downloads:
         raise WeightsError(
             f"the weights of {spec.name} are not on this machine and downloads are off. Either allow them "
             f"(GEOSEARCH_ALLOW_DOWNLOADS=1, or allow_downloads = true in the settings file), or copy {where} to "
             f"{home_weights() / _stem(spec)}{Path(names[-1] if names else url).suffix or '.pt'}, "
-            "or use mini-clip, which needs nothing"
+            f"or use {'mini-location' if spec.published else 'mini-clip'}, which needs nothing"
         )
     try:
         if repository:

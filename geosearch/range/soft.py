@@ -1,0 +1,182 @@
+"""Soft retrieval in bulk, in torch: both softmaxes' weights become one matrix, which meets the values once.
+
+The straightforward way multiplies the values twice, once a softmax. Weights that are mixed first need one product:
+
+    h = (β E_s / Σ E_s + (1 − β) E_g / Σ E_g) V = (E_s + r E_g) V · β / Σ E_s,   r = (1 − β)/β · Σ E_s / Σ E_g
+
+with E = exp(logits − their greatest), so that neither softmax is ever divided: r is one number a place, and the last
+factor falls on the (n, dv) result. Some hundred places at a time; memory does not grow with their number.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from geosearch.errors import InputError
+from geosearch.geometry import Floats, unit_vectors
+from geosearch.range.bank import Bank
+from geosearch.range.options import Retrieval
+from geosearch.range.products import Factor
+from geosearch.range.queries import load_encoder, unit_queries
+from geosearch.range.reference import no_place_near
+
+if TYPE_CHECKING:
+    from geosearch.encoders.places import PlaceEncoder
+
+Precision = Literal["fp32", "bf16"]
+CHUNK = 256  # places at a time: enough that the products are as fast as they get, while the weights stay in the caches
+_CHUNK_GPU = 2048
+_WEIGHTS = 1 << 26  # weights held at a time, at most: 256 MB in float32
+_WIDE_TAU = 64.0  # beyond, the rounding of a float32 cosine times τ is too much: logits in float64
+
+
+class Retrieved(NamedTuple):
+    """embedding (n, dv + dk) float32 on the device; mass_sem, mass_geo (n,): shares of the softmaxes that are kept."""
+
+    embedding: torch.Tensor
+    mass_sem: torch.Tensor
+    mass_geo: torch.Tensor
+
+
+class SoftRetrieval:
+    """Embeddings of places from a bank. The bank is moved to the device once; one thread at a time."""
+
+    def __init__(
+        self,
+        bank: Bank,
+        options: Retrieval | None = None,
+        device: str = "cpu",
+        precision: Precision = "fp32",
+        encoder: PlaceEncoder | None = None,
+    ) -> None:
+        """device: cpu, cuda, cuda:1. precision: of the products, bf16 errs by some 1e-3 (L2 a row) and is faster where
+        the processor has such products; softmaxes are computed in fp32 in either case. encoder: instead of the bank's.
+        """
+        if precision not in ("fp32", "bf16"):
+            raise InputError(f"there is no precision {precision!r}; there are: fp32, bf16")
+        if not len(bank):
+            raise InputError(f"bank {bank.name} is empty; fill it (`geosearch range build`)")
+        self.bank, self.options, self.precision = bank, options or Retrieval(), precision
+        self.device = torch.device(device)
+        self._encoder = encoder
+        chunk = _CHUNK_GPU if self.device.type == "cuda" else CHUNK
+        self.chunk = max(16, min(chunk, _WEIGHTS // len(bank)))
+        narrow = torch.bfloat16 if precision == "bf16" else torch.float32
+        self._values = Factor(torch.from_numpy(bank.values), self.device, narrow)
+        tau_sem, tau_geo = self.options.semantic_tau, self.options.tau_geo
+        keys = torch.from_numpy(bank.keys).double() * tau_sem
+        if precision == "bf16":
+            # A number added to all logits of a place changes nothing: without their mean, keys leave small logits,
+            # and bf16 rounds these by little.
+            keys -= keys.mean(0)
+        # Where the greatest are chosen, rounding in bf16 would choose others.
+        exact = narrow if self.options.mode == "soft" else torch.float32
+        self._keys = Factor(keys.T, self.device, torch.float64 if tau_sem > _WIDE_TAU else exact)
+        positions = torch.from_numpy(bank.positions())
+        self._places = Factor(
+            positions.T * tau_geo, self.device, torch.float64 if tau_geo > _WIDE_TAU else torch.float32, packed=False
+        )
+        self._masked = None
+        if self.options.min_cos is not None and self.options.beta < 1:
+            # The border between in and out is drawn where the reference draws it.
+            self._masked = Factor(positions.T, self.device, torch.float64, packed=False)
+
+    def embed(self, lat: ArrayLike, lon: ArrayLike, queries: ArrayLike | None = None) -> NDArray[np.float32]:
+        """Return embeddings (n, dv + dk) float32 of places (n,) in degrees. queries (n, dk): instead of the encoder.
+
+        Raises InputError where a place or a query is none, or where min_cos leaves a place without any of the bank's.
+        """
+        return np.asarray(self.embed_tensor(lat, lon, queries).cpu().numpy(), np.float32)
+
+    def embed_tensor(self, lat: ArrayLike, lon: ArrayLike, queries: ArrayLike | None = None) -> torch.Tensor:
+        """Return the same as a tensor that stays on the device."""
+        return self.retrieve(lat, lon, queries).embedding
+
+    def retrieve(self, lat: ArrayLike, lon: ArrayLike, queries: ArrayLike | None = None) -> Retrieved:
+        """Return the same, and what the kept places have of each softmax (1 where none is cut, or it is not used)."""
+        lat, lon = np.atleast_1d(np.asarray(lat, np.float64)), np.atleast_1d(np.asarray(lon, np.float64))
+        asked = unit_queries(self.bank, lat, lon, queries, self._encoder_if(queries))
+        with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
+            return self._retrieve(lat, lon, torch.from_numpy(asked).to(self.device))
+
+    def from_tensors(self, here: torch.Tensor, asked: torch.Tensor) -> Retrieved:
+        """Return the same of unit vectors here (n, 3) and asked (n, dk) that are on the device; nothing is checked."""
+        with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
+            return self._run(here, asked, None)
+
+    def _encoder_if(self, queries: ArrayLike | None) -> PlaceEncoder | None:
+        if queries is None and self._encoder is None:
+            self._encoder = load_encoder(self.bank)
+        return self._encoder
+
+    def _retrieve(self, lat: Floats, lon: Floats, asked: torch.Tensor) -> Retrieved:
+        here = torch.from_numpy(unit_vectors(lat, lon)).to(self.device)
+        return self._run(here, asked, (lat, lon))
+
+    def _run(self, here: torch.Tensor, asked: torch.Tensor, named: tuple[Floats, Floats] | None) -> Retrieved:
+        n, dv = len(here), self.bank.values.shape[1]
+        out = torch.empty(n, self.bank.dimension, dtype=torch.float32, device=self.device)
+        out[:, dv:] = asked
+        mass = torch.ones(2, n, dtype=torch.float32, device=self.device)
+        for start in range(0, n, self.chunk):
+            part = slice(start, start + self.chunk)
+            weights, scale = self._weights(here[part], asked[part], mass[:, part], start, named)
+            torch.mul(self._values.after(weights), scale, out=out[part, :dv])
+        return Retrieved(out, mass[0], mass[1])
+
+    def _weights(
+        self,
+        here: torch.Tensor,
+        asked: torch.Tensor,
+        mass: torch.Tensor,
+        start: int,
+        named: tuple[Floats, Floats] | None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return weights (m, N) and the factor (m, 1) by which their product with the values is to be multiplied."""
+        beta = self.options.beta
+        semantic = geographic = None
+        if beta > 0:
+            semantic, sum_sem = self._softmax(self._keys.after(asked), mass[0])
+        if beta < 1:
+            logits = self._places.after(here)
+            if self._masked is not None:
+                logits = self._mask(logits, self._masked.after(here), start, named)
+            geographic, sum_geo = self._softmax(logits, mass[1])
+        if geographic is None:
+            assert semantic is not None
+            return semantic, 1 / sum_sem
+        if semantic is None:
+            return geographic, 1 / sum_geo
+        return semantic.addcmul_(geographic, sum_sem / sum_geo * ((1 - beta) / beta)), beta / sum_sem
+
+    def _softmax(self, logits: torch.Tensor, mass: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return weights (m, N) in fp32, up to a factor a row, and their sums (m, 1); writes the kept shares."""
+        # In place: outside of the products, the time goes into passes over these matrices.
+        logits -= logits.amax(1, keepdim=True)
+        weights = logits.float()  # the same memory where it is fp32 already
+        if self.options.mode == "soft":
+            weights.exp_()
+            return weights, weights.sum(1, keepdim=True)
+        kept, places = logits.topk(self.options.kept(logits.shape[1]), dim=1)
+        whole = weights.exp_().sum(1, keepdim=True)
+        best = kept.float().exp()
+        torch.div(best.sum(1), whole[:, 0], out=mass)
+        if self.options.mode == "mean":
+            best = (kept > -torch.inf).float()
+        weights.zero_().scatter_(1, places, best)
+        return weights, best.sum(1, keepdim=True)
+
+    def _mask(
+        self, logits: torch.Tensor, cosines: torch.Tensor, start: int, named: tuple[Floats, Floats] | None
+    ) -> torch.Tensor:
+        assert self.options.min_cos is not None
+        logits = logits.masked_fill_(cosines < self.options.min_cos, -torch.inf)
+        none = torch.isneginf(logits).all(1).nonzero()
+        if len(none) and named is not None:
+            row = start + int(none[0, 0])
+            raise no_place_near(row, float(named[0][row]), float(named[1][row]), self.options.min_cos)
+        return logits

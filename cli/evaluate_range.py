@@ -88,14 +88,12 @@ def probe_command(
     from geosearch.evaluation import ways
     from geosearch.evaluation.probe_table import read_table
 
-    found = _bank(bank, npz, bank_places, ask, required=False)
-    names = encoder or ([] if found else ways.ENCODERS)
-    every = [ways.encoder_way(name) for name in names]
-    if found is not None:
-        every += ways.bank_ways(found, mode or ways.MODES)
-    elif mode:
-        raise fail("--mode is how a bank is asked: give --bank, --npz or --bank-places too", WRONG_USAGE)
-    _measure(read_table(table, lat, lon, target, classes, log1p), every, len(every), split, fold, json)
+    _check_bank(bank, npz, bank_places, mode)
+    rows = read_table(table, lat, lon, target, classes, log1p)
+    found = _bank(bank, npz, bank_places, ask)
+    every = [ways.encoder_way(name) for name in encoder or ([] if found else ways.ENCODERS)]
+    every += ways.bank_ways(found, mode or ways.MODES) if found else []
+    _measure(rows, every, len(every), split, fold, json)
 
 
 @app.command("bank")
@@ -121,6 +119,7 @@ def bank_command(
     from geosearch.evaluation.probe_table import read_table
     from geosearch.evaluation.range_report import FRACTIONS, bank_table
 
+    _check_bank(bank, npz, bank_places, required=True)
     rows = read_table(table, lat, lon, target, classes, log1p)
     found = _bank(bank, npz, bank_places, ask)
     assert found is not None
@@ -153,10 +152,10 @@ def checkerboard(
     from geosearch.evaluation.checkerboard import SCALES, board
     from geosearch.evaluation.range_report import measure_boards
 
-    found = _bank(bank, npz, bank_places, ask, required=not encoder)
+    _check_bank(bank, npz, bank_places, required=not encoder)
+    found = _bank(bank, npz, bank_places, ask)
     every = [ways.encoder_way(name) for name in encoder or ()]
-    if found is not None:
-        every += ways.beta_ways(found, beta or ways.BETAS)
+    every += ways.beta_ways(found, beta or ways.BETAS) if found else []
     scales = places or SCALES
     rows = list(_watched(measure_boards((board(n, samples) for n in scales), every), len(scales), "boards"))
     emit({"samples": samples, "rows": rows} if json else rows, json)
@@ -186,10 +185,10 @@ def prior(
     from geosearch.evaluation import ways
     from geosearch.evaluation.prior_photos import measure
 
-    found = _bank(bank, npz, bank_places, ask, required=False)
+    _check_bank(bank, npz, bank_places, mode)
+    found = _bank(bank, npz, bank_places, ask)
     every = [ways.encoder_way(name) for name in encoder or ([] if found else ["mini-location"])]
-    if found is not None:
-        every += ways.bank_ways(found, mode or ways.MODES)
+    every += ways.bank_ways(found, mode or ways.MODES) if found else []
     report = measure(load(model), every, train, test, seed)
     if json:
         emit({"model": model, **report}, json)
@@ -227,13 +226,21 @@ def _watched(rows: Iterable[Any], count: int, title: str) -> Iterator[Any]:
             yield row
 
 
-def _bank(name: str | None, npz: Path | None, places: int | None, ask: str, required: bool = True) -> Bank | None:
-    """Return the bank that the options mean; None where there is none and none is required."""
-    from geosearch.evaluation import banks
-
+def _check_bank(
+    name: str | None, npz: Path | None, places: int | None, mode: list[str] | None = None, required: bool = False
+) -> None:
+    """End with wrong usage where the options mean no bank, or several."""
     given = [option for option in (name, npz, places) if option is not None]
     if len(given) > 1 or (required and not given):
         raise fail("give one of --bank, --npz and --bank-places", WRONG_USAGE)
+    if mode and not given:
+        raise fail("--mode is how a bank is asked: give --bank, --npz or --bank-places too", WRONG_USAGE)
+
+
+def _bank(name: str | None, npz: Path | None, places: int | None, ask: str) -> Bank | None:
+    """Return the bank that the options mean, or None."""
+    from geosearch.evaluation import banks
+
     if name is not None:
         return banks.stored(name)
     if npz is not None:

@@ -6,6 +6,7 @@
     open_clip:ViT-B-32/laion2b_s34b_b79k               any architecture and tag of open_clip
     open_clip:ViT-B-32/file:/path.pt?norm=openai       weights in a file; their normalisation must be stated
     open_clip:local-dir:/folder                        a folder with open_clip_config.json and its weights
+    features:mini-clip                                 the image tower of any of these, before its projection
 
 `location_names` has those of location encoders. Any may end in `@` and the first digits (8 or more) of the weights'
 SHA-256, which are then insisted upon.
@@ -15,6 +16,7 @@ Options of a file: `norm=openai|imagenet|inception` or `mean=r,g,b&std=r,g,b`; `
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
@@ -23,7 +25,7 @@ from geosearch.encoders import location_names
 from geosearch.encoders.spec import Spec, pin, shipped, split_pin
 from geosearch.errors import ModelError, UnknownNameError
 
-MINI_CLIP = "mini-clip"
+MINI_CLIP, FEATURES = "mini-clip", "features"
 REMOTECLIP = ("RN50", "ViT-B-32", "ViT-L-14")
 NORMS = {
     "openai": ([0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]),
@@ -31,7 +33,8 @@ NORMS = {
     "inception": ([0.5, 0.5, 0.5], [0.5, 0.5, 0.5]),
 }
 FORMS = [MINI_CLIP, *(f"remoteclip:{a}" for a in REMOTECLIP), "open_clip:ARCHITECTURE/TAG",
-         "open_clip:ARCHITECTURE/file:PATH?norm=…", "open_clip:local-dir:PATH", *location_names.FORMS]  # fmt: skip
+         "open_clip:ARCHITECTURE/file:PATH?norm=…", "open_clip:local-dir:PATH", f"{FEATURES}:MODEL",
+         *location_names.FORMS]  # fmt: skip
 
 
 def parse(name: str) -> Spec:
@@ -39,6 +42,8 @@ def parse(name: str) -> Spec:
     place = location_names.parse(name)
     if place is not None:
         return place
+    if name.startswith(f"{FEATURES}:"):
+        return _features(name)
     bare, pinned = split_pin(name)
     if bare == MINI_CLIP:
         return Spec(name, MINI_CLIP, folder=shipped(MINI_CLIP), pinned=pinned)
@@ -71,6 +76,13 @@ def unknown(name: str, close: list[str] | None = None) -> UnknownNameError:
     """Return the error for a name that means nothing; close: names that resemble it."""
     hint = f"Did you mean {' or '.join(close)}? " if close else ""
     return UnknownNameError("model", name, FORMS, f"{hint}`geosearch model list --all` shows every tag.")
+
+
+def _features(name: str) -> Spec:
+    base = parse(name.removeprefix(f"{FEATURES}:"))
+    if base.family not in (MINI_CLIP, "remoteclip", "open_clip"):
+        raise ModelError(f"{name}: {base.name} has no image tower; name mini-clip, remoteclip:… or open_clip:…")
+    return replace(base, name=f"{FEATURES}:{base.name}", family=FEATURES)
 
 
 def _query(source: str) -> str:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from geosearch.encoders import location_names, locations, openclip, openclip_plan, weights
+from geosearch.encoders import features, location_names, locations, openclip, openclip_plan, weights
 from geosearch.encoders.base import Encoder, ModelInfo
-from geosearch.encoders.names import MINI_CLIP, REMOTECLIP, parse
+from geosearch.encoders.names import FEATURES, MINI_CLIP, REMOTECLIP, parse
 from geosearch.encoders.spec import Spec
 from geosearch.errors import ModelError, WeightsError
 
@@ -27,8 +27,9 @@ class Family:
 
 
 OPENCLIP = Family(openclip_plan.plan, openclip.OpenClipEncoder)
+TOWERS = Family(features.plan, features.FeaturesEncoder)
 LOCATIONS = Family(locations.plan, locations.build)
-FAMILIES = {MINI_CLIP: OPENCLIP, "remoteclip": OPENCLIP, "open_clip": OPENCLIP,
+FAMILIES = {MINI_CLIP: OPENCLIP, "remoteclip": OPENCLIP, "open_clip": OPENCLIP, FEATURES: TOWERS,
             **dict.fromkeys(location_names.FAMILIES, LOCATIONS)}  # fmt: skip
 
 
@@ -57,7 +58,9 @@ def list_models(tags: bool = False) -> list[ModelEntry]:
         (parse(f"open_clip:{architecture}/{tag}"), open_clip.get_pretrained_cfg(architecture, tag))
         for architecture, tag in open_clip.list_pretrained()
     ]
-    entries = [_entry(spec, tag) for spec, tag in specs] + [_location(spec) for spec in locations.specs()]
+    entries = [_entry(spec, tag) for spec, tag in specs]
+    entries[1:1] = [_tower(parse(f"{FEATURES}:{MINI_CLIP}"), entries[0])]
+    entries += [_location(spec) for spec in locations.specs()]
     return [entry for entry in entries if tags or entry.available or entry.family != "open_clip"]
 
 
@@ -135,6 +138,11 @@ def _entry(spec: Spec, tag: dict[str, Any] | None) -> ModelEntry:
     else:
         dimension = int(open_clip.get_model_config(spec.architecture)["embed_dim"])
     return ModelEntry(spec.name, spec.family, dimension, "image, text", available)
+
+
+def _tower(spec: Spec, whole: ModelEntry) -> ModelEntry:
+    dimension = int(features.plan(spec).info.dimension) if whole.available else None
+    return replace(whole, name=spec.name, family=spec.family, dimension=dimension, reads="image")
 
 
 def _location(spec: Spec) -> ModelEntry:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -39,3 +40,27 @@ def show(name: Annotated[str, typer.Argument(help="The model's name.")], json: J
     from geosearch.encoders import registry
 
     emit(registry.describe(name), json)
+
+
+@app.command("install-sql")
+def install_sql(
+    name: Annotated[str, typer.Argument(help="The location encoder's name, such as mini-location.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Write a script for psql instead, which installs it wherever geosearch's schema is."),
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Install a location encoder in the database, so that geosearch.encode_place works there without Python.
+
+    Needs the rights of geosearch_admin; so does who runs the script, with psql --file.
+    """
+    from geosearch.range.install import install_network, write_sql
+
+    if out is not None:
+        emit(write_sql(name, out), json)
+        return
+    from geosearch.database.connection import connect
+
+    with connect() as conn:
+        emit(install_network(conn, name), json)

@@ -45,7 +45,7 @@ NpzOption = Annotated[
     Path | None, typer.Option("--npz", help="A bank in a file of the published layout.", metavar="FILE")
 ]
 PlacesOption = Annotated[
-    int | None, typer.Option("--bank-places", min=100, help="Make a bank of about N Blue Marble places, in memory.")
+    int | None, typer.Option("--bank-places", min=100, help="Make a bank of N Blue Marble places, in memory.")
 ]
 AskOption = Annotated[str, typer.Option("--ask", help="The location encoder that asks --npz and --bank-places.")]
 ModeOption = Annotated[
@@ -158,7 +158,7 @@ def checkerboard(
     every += ways.beta_ways(found, beta or ways.BETAS) if found else []
     scales = places or SCALES
     rows = list(_watched(measure_boards((board(n, samples) for n in scales), every), len(scales), "boards"))
-    emit({"samples": samples, "rows": rows} if json else rows, json)
+    emit({"samples": samples, "rows": rows} if json else _printed(rows), json)
 
 
 @app.command()
@@ -214,7 +214,12 @@ def _measure(table: Table, every: Iterable[Any], count: int, split: SplitName, f
         emit({**about, "left out rows": table.left_out, "rows": rows}, json)
         return
     note("; ".join(f"{name}: {value}" for name, value in about.items()))
-    emit(rows)
+    emit(_printed(rows))
+
+
+def _printed(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return rows whose figures all have three places."""
+    return [{name: f"{v:.3f}" if isinstance(v, float) else v for name, v in row.items()} for row in rows]
 
 
 def _watched(rows: Iterable[Any], count: int, title: str) -> Iterator[Any]:

@@ -90,19 +90,20 @@ def _components(encode: Encode, lat: Floats, lon: Floats) -> Floats:
     mean, spread = x.mean(0), x.std(0)
     spread[spread < 1e-12] = 1.0
     x = (x - mean) / spread
-    if np.linalg.eigvalsh(x.T @ x / len(x))[-3] < 1e-9:
+    # Whitening here and not in FastICA: sklearn's stumbles over a number that is the same everywhere.
+    strength, axes = np.linalg.eigh(x.T @ x / len(x))
+    if strength[-3] < 1e-9:
         raise InputError("fewer than three numbers of these embeddings differ from place to place; there is no map")
-    ica = sklearn("decomposition").FastICA(
-        3, random_state=SEED, max_iter=1000, whiten_solver="eigh" if len(x) > x.shape[1] else "svd"
-    )
+    whiten = axes[:, -3:] / np.sqrt(strength[-3:])
+    ica = sklearn("decomposition").FastICA(random_state=SEED, max_iter=1000, tol=1e-7, whiten=False)
     with warnings.catch_warnings():
-        # Colours that could still turn a little are as good; small singular values lie beyond the three that are kept.
+        # Colours that could still turn a little are as good.
         warnings.simplefilter("ignore", sklearn("exceptions").ConvergenceWarning)
-        warnings.filterwarnings("ignore", "There are some small singular values")
-        ica.fit(x)
-    signs = np.sign((ica.transform(x) ** 3).sum(0))  # ICA leaves signs open: the longer tail is bright
+        ica.fit(x @ whiten)
+    turn = whiten @ ica.components_.T
+    turn *= np.sign(((x @ turn) ** 3).sum(0))  # ICA leaves signs open: the longer tail is bright
     parts = [
-        ica.transform((_encoded(encode, lat[s : s + CHUNK], lon[s : s + CHUNK]) - mean) / spread) * signs
+        (_encoded(encode, lat[s : s + CHUNK], lon[s : s + CHUNK]) - mean) / spread @ turn
         for s in range(0, len(lat), CHUNK)
     ]
     return np.concatenate(parts)

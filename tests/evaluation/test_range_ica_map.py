@@ -69,6 +69,15 @@ def test_a_component_that_is_there_is_found(tmp_path: Path) -> None:
     assert len(np.unique(rgb.reshape(-1, 3), axis=0)) == 8  # the octants, each in one colour
 
 
+def test_numbers_that_never_change_do_no_harm(tmp_path: Path) -> None:
+    def with_constants(lat: Any, lon: Any) -> Any:
+        return np.c_[smooth(lat, lon), np.full(len(lat), 0.3), np.zeros(len(lat))]
+
+    ica_map(smooth, tmp_path / "a.png", width=60)
+    ica_map(with_constants, tmp_path / "b.png", width=60)
+    assert np.abs(pixels(tmp_path / "a.png") - pixels(tmp_path / "b.png")).max() <= 2
+
+
 def test_the_grid_is_of_centres() -> None:
     lat, lon = grid(4)
     assert lat[:, 0].tolist() == [45, -45]

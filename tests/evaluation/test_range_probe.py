@@ -11,6 +11,7 @@ from geosearch.errors import InputError
 from geosearch.evaluation import extra
 from geosearch.evaluation.probe import blocked_split, cells, nearest_place, probe, random_split
 from geosearch.evaluation.probe_table import Table, read_table
+from geosearch.evaluation.ways import encoder_way
 from geosearch.geometry import angle, unit_vectors
 
 
@@ -37,6 +38,20 @@ def test_published_rows_of_temperature(stations: Table, encoding: str, published
     score = probe(features, stations.target, random_split(len(stations)))
     assert round(score.value, 3) == published
     assert (score.train, score.test, score.unseen) == (2461, 615, 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "published"),
+    [
+        ("coordinates:direct", 0.381),
+        ("coordinates:unit-vector", 0.362),
+        ("coordinates:wrap", 0.861),
+        ("coordinates:theory", 0.849),
+    ],
+)
+def test_published_rows_of_the_registrys_encoders(stations: Table, name: str, published: float) -> None:
+    features = encoder_way(name).encode(stations.lat, stations.lon)
+    assert round(probe(features, stations.target, random_split(len(stations))).value, 3) == published
 
 
 def test_a_blocked_split_has_no_cell_on_both_sides() -> None:

@@ -27,6 +27,7 @@ from geosearch.encoders.torch_places import TorchPlaceEncoder, layer
 from geosearch.errors import ModelError
 
 FAMILY = "geoclip"
+FILE = "location_encoder_weights.pth"
 SIGMAS = (1.0, 16.0, 256.0)
 FEATURES, WIDTH, DIMENSION = 256, 1024, 512
 DEFINITION: dict[str, Any] = {"features": "fourier", "projection": "equal earth", "activation": "relu"}
@@ -92,6 +93,8 @@ def _read(path: Path, digest: str) -> GeoClipLocation:
         held = load_file(str(path)) if path.suffix == ".safetensors" else torch_file(path)
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{path}: cannot be read as safetensors ({error}); copy it again") from error
+    if not isinstance(held, dict):
+        raise ModelError(f"{path}: holds a {type(held).__name__}, not tensors by name; give GeoCLIP's {FILE}")
     # A release of the whole model has the same names below location_encoder.
     state = {key.removeprefix("location_encoder."): value for key, value in held.items() if "LocEnc" in str(key)}
     module = GeoClipLocation().double()
@@ -99,9 +102,7 @@ def _read(path: Path, digest: str) -> GeoClipLocation:
         given = state.get(name)
         if not isinstance(given, torch.Tensor) or given.shape != value.shape:
             has = f"is {tuple(given.shape)}" if isinstance(given, torch.Tensor) else "is missing"
-            raise ModelError(
-                f"{path}: {name} {has}, it must be {tuple(value.shape)}; give GeoCLIP's location_encoder_weights.pth"
-            )
+            raise ModelError(f"{path}: {name} {has}, it must be {tuple(value.shape)}; give GeoCLIP's {FILE}")
         if not torch.isfinite(given).all():
             raise ModelError(f"{path}: {name} holds numbers that are not finite; copy the file again")
     module.load_state_dict(state)

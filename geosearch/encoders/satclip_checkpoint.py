@@ -70,9 +70,11 @@ def torch_file(path: Path) -> Any:
         with torch.serialization.safe_globals(ALLOWED):
             return torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, AttributeError, KeyError, ValueError) as error:
-        what = str(error).partition("WeightsUnpickler error:")[2].strip().splitlines() or str(error).splitlines()
+        # Of torch's page of advice, the line that names the type; its advice to load unsafely is not ours.
+        lines = [line for line in str(error).splitlines() if "GLOBAL" in line] or str(error).splitlines()[:1]
+        what = "".join(lines[:1]).partition(" Please use")[0].removesuffix(".")
         raise ModelError(
-            f"{path}: cannot be read as weights ({what[0] if what else error}). Only tensors and plain values are "
+            f"{path}: cannot be read as weights ({what or type(error).__name__}). Only tensors and plain values are "
             "read, for another type in a file could run code; save its state_dict alone"
         ) from error
 
@@ -115,9 +117,12 @@ def column_factors(degree: int, harmonics: str) -> torch.Tensor:
     if not 1 <= degree <= MAX_DEGREE:
         raise ModelError(f"degree {degree} is not within 1 … {MAX_DEGREE}")
     orders = torch.tensor([m for order in range(degree) for m in range(-order, order + 1)])
+    factors = torch.ones(degree * degree, dtype=torch.float64)
     if harmonics == "analytic":
-        return torch.where(orders == 0, math.pi, 1.0).double()
-    return torch.where(orders % 2 == 1, -1.0, 1.0).double()
+        factors[orders == 0] = math.pi
+    else:
+        factors[orders % 2 == 1] = -1.0
+    return factors
 
 
 def _below(prefix: str, key: Any) -> bool:
@@ -126,6 +131,8 @@ def _below(prefix: str, key: Any) -> bool:
 
 def _module(path: Path, shape: dict[str, Any], state: dict[str, Any]) -> SirenLocation:
     """Return the module of that shape with weights by name, in float64."""
+    if not isinstance(state, dict):
+        raise ModelError(f"{path}: holds a {type(state).__name__}, not tensors by name; save a state_dict")
     module = SirenLocation(**shape).double()
     wanted = module.state_dict()
     missing, extra = sorted(wanted.keys() - state.keys()), sorted(state.keys() - wanted.keys())

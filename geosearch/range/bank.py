@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
@@ -11,6 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from geosearch.errors import InputError
 from geosearch.geometry import Floats, unit_vectors
+
+Labels = Sequence[str] | None
 
 MAX_KEY, MAX_VALUE = 1900, 16_000  # numbers of a key and of a value that the database's tables hold
 
@@ -46,10 +48,14 @@ class Bank:
         keys: ArrayLike,
         values: ArrayLike,
         image_ids: ArrayLike | None = None,
+        labels: Labels = None,
         **facts: Any,
     ) -> Self:
-        """Check arrays, bring keys to unit length, and return the bank. Raises InputError that names the row."""
-        check_arrays(lat, lon, keys, values, image_ids)
+        """Check arrays, bring keys to unit length, and return the bank. Raises InputError that names the row.
+
+        labels: what errors call the rows, "row 7" where none are given.
+        """
+        check_arrays(lat, lon, keys, values, image_ids, labels)
         wide = np.asarray(keys, np.float64)
         unit = wide / np.linalg.norm(wide, axis=1, keepdims=True)
         return cls(
@@ -89,9 +95,14 @@ class Bank:
 
 
 def check_arrays(
-    lat: ArrayLike, lon: ArrayLike, keys: ArrayLike, values: ArrayLike, image_ids: ArrayLike | None = None
+    lat: ArrayLike,
+    lon: ArrayLike,
+    keys: ArrayLike,
+    values: ArrayLike,
+    image_ids: ArrayLike | None = None,
+    labels: Labels = None,
 ) -> None:
-    """Refuse what is no bank; rows are counted from 0, as arrays are.
+    """Refuse what is no bank; rows are counted from 0, as arrays are, where labels do not call them otherwise.
 
     lat, lon (N,) degrees; keys (N, dk ≤ 1 900); values (N, dv ≤ 16 000). Raises InputError for lengths that differ, no
     rows, places outside of the Earth's degrees, numbers that are not finite, keys of zeros, and a row that is there
@@ -113,18 +124,20 @@ def check_arrays(
     for what, array, limit in (("latitude", lat, 90), ("longitude", lon, 180)):
         wrong = np.flatnonzero(~(np.abs(array) <= limit))  # also true for NaN
         if len(wrong):
-            raise InputError(f"row {wrong[0]}: {what} {array[wrong[0]]} is not within -{limit} … {limit}")
+            raise InputError(f"{_called(labels, wrong[0])}: {what} {array[wrong[0]]} is not within -{limit} … {limit}")
     for what, array in (("key", keys), ("value", values)):
         # As the float4 that is kept: a double that is finite there need not be here.
         with np.errstate(over="ignore"):
             wrong = np.flatnonzero(~np.isfinite(np.asarray(array, np.float32)).all(1))
         if len(wrong):
-            raise InputError(f"row {wrong[0]}: its {what} holds NaN or a number too large; leave the row out")
+            raise InputError(
+                f"{_called(labels, wrong[0])}: its {what} holds NaN or a number too large; leave the row out"
+            )
     lengths = np.linalg.norm(np.asarray(keys, np.float64), axis=1)
     wrong = np.flatnonzero(lengths < 1e-30)
     if len(wrong):
-        raise InputError(f"row {wrong[0]}: its key is zero and has no direction; leave the row out")
-    _refuse_duplicates(lat, lon, keys)
+        raise InputError(f"{_called(labels, wrong[0])}: its key is zero and has no direction; leave the row out")
+    _refuse_duplicates(lat, lon, keys, labels)
 
 
 def _named(*arrays: ArrayLike) -> zip[tuple[str, ArrayLike]]:
@@ -138,7 +151,7 @@ def _floats(what: str, array: ArrayLike) -> NDArray[Any]:
     return given if given.dtype in (np.float32, np.float64) else given.astype(np.float64)
 
 
-def _refuse_duplicates(lat: NDArray[Any], lon: NDArray[Any], keys: NDArray[Any]) -> None:
+def _refuse_duplicates(lat: NDArray[Any], lon: NDArray[Any], keys: NDArray[Any], labels: Labels) -> None:
     """Raise InputError with the rows of the first place that comes twice with the same key."""
     order = np.lexsort((lon, lat))
     same = (np.diff(lat[order]) == 0) & (np.diff(lon[order]) == 0)
@@ -154,6 +167,10 @@ def _refuse_duplicates(lat: NDArray[Any], lon: NDArray[Any], keys: NDArray[Any])
             first = seen.setdefault(np.ascontiguousarray(keys[row], np.float32).tobytes(), row)
             if first != row:
                 raise InputError(
-                    f"rows {first} and {row} are the same place ({lat[row]}, {lon[row]}) with the same key; "
-                    "leave one of them out"
+                    f"{_called(labels, first)} and {_called(labels, row)} are the same place "
+                    f"({lat[row]}, {lon[row]}) with the same key; leave one of them out"
                 )
+
+
+def _called(labels: Labels, row: int) -> str:
+    return f"row {row}" if labels is None else labels[row]

@@ -57,8 +57,10 @@ def test_duplicates_are_a_place_and_a_key_together() -> None:
     given["lat"][5], given["lon"][5] = given["lat"][2], given["lon"][2]
     check_arrays(**given)  # two looks at one place
     given["keys"][5] = given["keys"][2]
-    with pytest.raises(InputError, match="rows 2 and 5 are the same place"):
+    with pytest.raises(InputError, match="row 2 and row 5 are the same place"):
         check_arrays(**given)
+    with pytest.raises(InputError, match="c and f are the same place"):
+        check_arrays(**given, labels="abcdef")
 
 
 def test_lengths_and_sizes() -> None:

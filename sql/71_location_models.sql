@@ -3,6 +3,7 @@
 drop function if exists geosearch.check_location_model;
 drop function if exists geosearch.install_location_model;
 
+-- definition: that of the network, or an object with it under the key network and whatever else is known of the model.
 create function geosearch.install_location_model(
     name text, family text, dimension int, definition jsonb, weights_sha256 text)
 returns int
@@ -12,6 +13,9 @@ as $$
 declare
     sines constant jsonb := '{"features": "spherical harmonics", "activation": "sine"}';
     fourier constant jsonb := '{"features": "fourier", "projection": "equal earth", "activation": "relu"}';
+    facts constant jsonb := case when jsonb_typeof(definition) = 'object' and definition ? 'network'
+        then definition else jsonb_build_object('network', definition) end;
+    network constant jsonb := facts -> 'network';
     there geosearch.model;
     equal boolean;
 begin
@@ -30,26 +34,26 @@ begin
         raise invalid_parameter_value using
             message = format('%L is no SHA-256', weights_sha256),
             hint = 'Give that of the weights: 64 digits 0-9 and a-f.';
-    elsif family = 'satclip' and (definition @> sines
-              and jsonb_typeof(definition -> 'degree') = 'number' and (definition ->> 'degree') ~ '^([1-9]|[1-3]\d|40)$'
-              and jsonb_typeof(definition -> 'first_w0') = 'number' and jsonb_typeof(definition -> 'w0') = 'number'
-              and abs((definition ->> 'first_w0')::numeric) between 1e-6 and 1e6
-              and abs((definition ->> 'w0')::numeric) between 1e-6 and 1e6) is not true then
+    elsif family = 'satclip' and (network @> sines
+              and jsonb_typeof(network -> 'degree') = 'number' and (network ->> 'degree') ~ '^([1-9]|[1-3]\d|40)$'
+              and jsonb_typeof(network -> 'first_w0') = 'number' and jsonb_typeof(network -> 'w0') = 'number'
+              and abs((network ->> 'first_w0')::numeric) between 1e-6 and 1e6
+              and abs((network ->> 'w0')::numeric) between 1e-6 and 1e6) is not true then
         raise invalid_parameter_value using
             message = 'the definition is not one of SatCLIP''s kind',
             hint = format('It has %s, a degree from 1 to 40, and the numbers first_w0 and w0.', sines);
-    elsif family = 'geoclip' and (definition @> fourier) is not true then
+    elsif family = 'geoclip' and (network @> fourier) is not true then
         raise invalid_parameter_value using
             message = 'the definition is not one of GeoCLIP''s kind', hint = format('It has %s.', fourier);
     end if;
 
     insert into geosearch.model as m (name, family, weights_sha256, dimension, preprocessing)
-    values (name, family, weights_sha256, dimension, jsonb_build_object('network', definition))
+    values (name, family, weights_sha256, dimension, facts)
     on conflict on constraint model_name_key do nothing;
     -- Waits for another one who installs it at this moment.
     select m.* into strict there from geosearch.model m where m.name = install_location_model.name for update;
     equal := (there.family, there.weights_sha256, there.dimension, there.preprocessing -> 'network')
-        is not distinct from (family, weights_sha256, dimension, definition);
+        is not distinct from (family, weights_sha256, dimension, network);
     if there.family is distinct from 'satclip' and there.family is distinct from 'geoclip' then
         raise duplicate_object using
             message = format('%s is the name of another model, of family %s', name, coalesce(there.family, 'unknown')),
@@ -63,13 +67,11 @@ begin
             hint = 'Give this one another name, or drop those banks first: select geosearch.drop_bank(name).';
     end if;
     delete from geosearch.location_weight w where w.model_id = there.id;
-    if not equal then
-        update geosearch.model m
-        set family = install_location_model.family, weights_sha256 = install_location_model.weights_sha256,
-            dimension = install_location_model.dimension, revision = null,
-            preprocessing = jsonb_build_object('network', definition)
-        where m.id = there.id;
-    end if;
+    update geosearch.model m
+    set family = install_location_model.family, weights_sha256 = install_location_model.weights_sha256,
+        dimension = install_location_model.dimension, revision = case when equal then m.revision end,
+        preprocessing = case when equal then m.preprocessing || facts else facts end
+    where m.id = there.id;
     return there.id;
 end $$;
 comment on function geosearch.install_location_model is

@@ -135,7 +135,7 @@ def _model_call(info: ModelInfo, network: PlaceNetwork) -> sql.Composed:
         name=sql.Literal(info.name),
         family=sql.Literal(network.family),
         dimension=sql.Literal(network.dimension),
-        definition=sql.Literal(Jsonb(network.definition)),
+        definition=sql.Literal(Jsonb({**info.preprocessing, "network": network.definition})),
         weights_sha256=sql.Literal(info.weights_sha256),
     )
 

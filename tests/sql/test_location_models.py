@@ -53,6 +53,16 @@ def test_another_one_takes_the_name_where_no_bank_is_asked_with_it(conn):
     assert conn.execute("select family, weights_sha256 from geosearch.model").fetchone() == ("geoclip", OTHER)
 
 
+def test_whatever_else_is_known_of_the_model_is_kept(conn):
+    put(conn, "x", TINY)
+    known = replace(TINY, definition={"network": TINY.definition, "aligned_with": {"model": "mini-clip"}})
+    put(conn, "x", known)
+    assert conn.execute("select preprocessing from geosearch.model").fetchone() == (known.definition,)
+    put(conn, "x", TINY)  # the same network, of which less is said
+    assert conn.execute("select preprocessing from geosearch.model").fetchone() == (known.definition,)
+    assert conn.execute("select geosearch.check_location_model('x')").fetchone() == (numbers(TINY),)
+
+
 @pytest.mark.parametrize(
     ("network", "sha256"),
     [(TINY, OTHER), (WAVES, SHA256), (replace(TINY, definition={**TINY.definition, "w0": 2.0}), SHA256)],
@@ -95,6 +105,8 @@ SINES = '{"features": "spherical harmonics", "degree": 3, "activation": "sine", 
         (["x", "satclip", 3, SINES, None], "NULL is no SHA-256", "64 digits"),
         (["x", "satclip", 3, None, SHA256], "not one of SatCLIP's kind", "first_w0 and w0"),
         (["x", "satclip", 3, "{}", SHA256], "not one of SatCLIP's kind", "first_w0 and w0"),
+        (["x", "satclip", 3, '["network"]', SHA256], "not one of SatCLIP's kind", "first_w0 and w0"),
+        (["x", "satclip", 3, '{"network": null}', SHA256], "not one of SatCLIP's kind", "first_w0 and w0"),
         (["x", "satclip", 3, "3", SHA256], "not one of SatCLIP's kind", "first_w0 and w0"),
         (["x", "satclip", 3, SINES.replace("3,", "41,"), SHA256], "not one of SatCLIP's kind", "from 1 to 40"),
         (["x", "satclip", 3, SINES.replace("3,", "2.5,"), SHA256], "not one of SatCLIP's kind", "from 1 to 40"),

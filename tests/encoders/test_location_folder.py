@@ -135,3 +135,14 @@ def test_folders_with_files_missing_or_damaged(module: SirenLocation, tmp_path: 
     save_file(module.state_dict(), tmp_path / "b.safetensors")
     with pytest.raises(WeightsError, match="2 weights files"):
         registry.describe(name)
+
+
+def test_mini_location_is_here_and_goes_with_mini_clip() -> None:
+    encoder = registry.load("mini-location", "cpu")
+    assert isinstance(encoder, PlaceEncoder)
+    clip = registry.describe("mini-clip")
+    assert encoder.info.preprocessing["aligned_with"] == {"model": "mini-clip", "weights_sha256": clip.weights_sha256}
+    assert encoder.info.dimension == clip.dimension
+    found = encoder.encode_places(LAT, LON)
+    assert np.isfinite(found).all()
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, rtol=1e-12)

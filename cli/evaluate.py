@@ -52,3 +52,33 @@ def clip(
     columns = ("text", "P@10", "chance", "P@10 held out", "chance held out")
     emit([{c: row.get(c) for c in columns} for row in report["texts"]["prompts"]])
     print(f"\nmean P@10 {report['texts']['P@10']}, chance {report['texts']['chance']}")
+
+
+@app.command()
+def location(
+    model: Annotated[str, typer.Option("--model", help="A location encoder.")] = "mini-location",
+    images: Annotated[
+        str, typer.Option("--images", help="The image model whose vectors it answers with; its own by default.")
+    ] = "",
+    tiles: Annotated[int, typer.Option("--tiles", min=100, help="About how many tiles, 300 km wide.")] = 6000,
+    seen: Annotated[
+        int, typer.Option("--seen", min=1, help="About how many tiles, in all, the baseline's memory is cut from.")
+    ] = 10000,
+    json: JsonOption = False,
+) -> None:
+    """Measure a location encoder on Blue Marble: places → their tiles, and back.
+
+    Beside every figure stand chance and the nearest tile of seen ground, on held-out and on seen ground.
+    """
+    from geosearch.training.location_report import WAYS, report_on
+
+    report = report_on(model, images or None, tiles, seen)
+    if json:
+        emit(report, json)
+        return
+    note(f"{report['tiles']} tiles of {report['tile_km']:.0f} km; the right answer is the one tile at the place")
+    for way in WAYS:
+        print(way)
+        emit([{"ground": r["ground"], "by": r["by"], "places": r["places"], **r[way]} for r in report["rows"]])
+        print()
+    emit([{"cap": c["cap"], "places": c["places"], **c[WAYS[0]]} for c in report["caps"]])

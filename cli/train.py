@@ -59,3 +59,53 @@ def clip(
         },
         json,
     )
+
+
+@app.command()
+def location(
+    out: Annotated[Path, typer.Option("--out", help="Folder of the run: views, checkpoint, log, the finished model.")],
+    steps: Annotated[
+        int, typer.Option("--steps", min=1, help="Steps in all; a longer run goes on from a shorter.")
+    ] = 1000,
+    places: Annotated[
+        int, typer.Option("--places", min=100, help="Places to learn from, three views of each.")
+    ] = 48000,
+    degree: Annotated[
+        int, typer.Option("--degree", min=1, max=40, help="Spherical harmonics below this degree: how fine it is.")
+    ] = 20,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the places, the weights and the batches.")] = 22,
+    device: Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1 …")] = "cpu",
+    every: Annotated[int, typer.Option("--every", min=1, help="Steps between checkpoints.")] = 250,
+    json: JsonOption = False,
+) -> None:
+    """Train mini-location: places into the space of mini-clip's images, of which Blue Marble gives views.
+
+    The views are made first, once a folder, and kept there. An interrupted run goes on when the command is given again.
+    """
+    from geosearch.training.location import Options
+    from geosearch.training.location import train as run
+
+    options = Options(steps=steps, places=places, degree=degree, seed=seed)
+    with progress() as bar:
+        views, task = bar.add_task("views of places", total=places), bar.add_task("training", total=steps)
+        run(
+            out,
+            options,
+            device,
+            every,
+            lambda record: bar.update(
+                task,
+                completed=record["step"],
+                description=f"loss {record['loss']:.2f} places right {record['right']:.0%}",
+            ),
+            lambda ready: bar.update(views, completed=ready),
+        )
+        bar.update(task, completed=steps)
+    emit(
+        {
+            "model": str(out.absolute()),
+            "steps": steps,
+            "try it": f"geosearch evaluate location --model satclip:local-dir:{out.absolute()}",
+        },
+        json,
+    )

@@ -77,6 +77,7 @@ def test_a_reader_searches_and_opens_the_views_in_a_read_only_transaction(filled
         assert plan.fetchone() == (1, True)
         assert reader.execute("select count(*) from geosearch.image_map").fetchone() == (1,)
         assert reader.execute("select count(*) from geosearch.footprint_map").fetchone() == (0,)
+        assert reader.execute("select geosearch.change_count('image')").fetchone() == (1,)
 
 
 def test_a_reader_is_cut_off_after_the_timeout(filled, login):
@@ -106,6 +107,13 @@ CHANGES = [
     "delete from geosearch.installed_sql",
     "update geosearch.alembic_version set version_num = '9'",
     "delete from geosearch.image_map",
+    "insert into geosearch.change (subject, changes) values ('image', 1)",
+    "select geosearch.fold_changes('image')",
+    "delete from geosearch.location_weight",
+    "insert into geosearch.bank (name, encoder, key_dimension, value_dimension) values ('mine', 'x', 3, 3)",
+    "update geosearch.bank set stored_at = now()",
+    "select geosearch.install_location_model('x', 'geoclip', 3,"
+    ' \'{"features": "fourier", "projection": "equal earth", "activation": "relu"}\', repeat(\'0\', 64))',
     "select geosearch.create_space('mine', 3)",
     "select geosearch.drop_space('toy')",
     "create table geosearch.mine (id int)",
@@ -150,6 +158,8 @@ def test_an_ingester_fills_the_catalogue_and_spaces_but_makes_none(filled, login
             "insert into geosearch.reject (archive_id, stage, reason) values (%s, 'embed', 'x')", [archive]
         )
         ingester.execute("delete from geosearch.reject")
+        assert ingester.execute("select geosearch.change_count('image')").fetchone() == (2,)  # the first by the owner
+        ingester.execute("select geosearch.fold_changes('image')")
         ingester.execute("create temp table staging (like geosearch.image)")
         ingester.execute("delete from geosearch.image where id = %s", [one])
         ingester.commit()
@@ -160,6 +170,9 @@ def test_an_ingester_fills_the_catalogue_and_spaces_but_makes_none(filled, login
             "delete from geosearch.space",
             "update geosearch.space set dimension = 4",
             "create table geosearch.mine (id int)",
+            "insert into geosearch.change (subject, changes) values ('image', 1)",
+            "delete from geosearch.location_weight",
+            "delete from geosearch.bank",
         ):
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 ingester.execute(statement)

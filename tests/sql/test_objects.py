@@ -102,6 +102,8 @@ def test_only_few_functions_run_with_the_owners_rights(conn):
         "log_space_change",
         "count_cells",
         "questions_before",
+        "fold_changes",
+        "note_image_change",
     }
     # Nothing of a caller's own can take the place of what these call.
     for name in owners:

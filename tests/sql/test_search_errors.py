@@ -110,6 +110,7 @@ INSIDE = [
 
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_no_text_argument_is_run_as_sql(world, attack):
+    models = [[attack, "satclip", "0" * 64], ["x", attack, "0" * 64], ["x", "satclip", attack]]
     calls = [
         ("select * from geosearch.search(%s, '[1,0,0,0,0,0,0,0]')", [attack]),
         ("select * from geosearch.search('toy', '[1,0,0,0,0,0,0,0]', archive => %s)", [attack]),
@@ -141,6 +142,9 @@ def test_no_text_argument_is_run_as_sql(world, attack):
         ("select geosearch.create_space('new', 3, embeds => %s)", [attack]),
         ("select geosearch.drop_space(%s)", [attack]),
         ("select geosearch.grant_read(%s)", [attack]),
+        ("select geosearch.encode_place(%s, 'POINT(0 0)')", [attack]),
+        ("select geosearch.check_location_model(%s)", [attack]),
+        *(("select geosearch.install_location_model(%s, %s, 3, '{}', %s)", given) for given in models),
     ]
     before = world.conn.execute("select count(*) from geosearch.image").fetchone()
     for statement, arguments in calls:
@@ -180,6 +184,12 @@ def test_steps_for_the_owner_take_a_name_as_a_name(world, call, attack):
         after = world.conn.execute(tables).fetchall()
         assert set(before) <= set(after) <= {*before, (attack[:63],), ("space_x",)}
         assert world.conn.execute("select count(*) from geosearch.image").fetchone() == (len(world.ids),)
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_a_subject_that_looks_like_sql_is_just_one_that_never_changed(world, attack):
+    for function in ("change_count", "fold_changes"):
+        assert world.conn.execute(f"select geosearch.{function}(%s)", [attack]).fetchone() == (0,)
 
 
 def test_no_function_with_a_text_argument_was_forgotten(conn):

@@ -100,8 +100,20 @@ class SoftRetrieval:
         """Return the same, and what the kept places have of each softmax (1 where none is cut, or it is not used)."""
         lat, lon = np.atleast_1d(np.asarray(lat, np.float64)), np.atleast_1d(np.asarray(lon, np.float64))
         asked = unit_queries(self.bank, lat, lon, queries, self._encoder_if(queries))
+        here = torch.from_numpy(unit_vectors(lat, lon)).to(self.device)
         with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
-            return self._retrieve(lat, lon, torch.from_numpy(asked).to(self.device))
+            return self._run(here, torch.from_numpy(asked).to(self.device), (lat, lon))
+
+    def lonely(self, lat: Floats, lon: Floats) -> NDArray[np.bool_]:
+        """Return for which places (n,) min_cos leaves none of the bank's: `retrieve` refuses these."""
+        alone = np.zeros(len(lat), bool)
+        if self._masked is None or self.options.min_cos is None:
+            return alone
+        here = torch.from_numpy(unit_vectors(lat, lon)).to(self.device)
+        for start in range(0, len(lat), self.chunk):
+            part = slice(start, start + self.chunk)
+            alone[part] = (self._masked.after(here[part]).amax(1) < self.options.min_cos).cpu().numpy()
+        return alone
 
     def from_tensors(self, here: torch.Tensor, asked: torch.Tensor) -> Retrieved:
         """Return the same of unit vectors here (n, 3) and asked (n, dk) that are on the device; nothing is checked."""
@@ -112,10 +124,6 @@ class SoftRetrieval:
         if queries is None and self._encoder is None:
             self._encoder = load_encoder(self.bank)
         return self._encoder
-
-    def _retrieve(self, lat: Floats, lon: Floats, asked: torch.Tensor) -> Retrieved:
-        here = torch.from_numpy(unit_vectors(lat, lon)).to(self.device)
-        return self._run(here, asked, (lat, lon))
 
     def _run(self, here: torch.Tensor, asked: torch.Tensor, named: tuple[Floats, Floats] | None) -> Retrieved:
         n, dv = len(here), self.bank.values.shape[1]

@@ -42,7 +42,16 @@ SEARCHES = [
     "select a.name, i.name, i.nadir, i.footprint, i.problems, i.properties, i.content_sha256, i.added_at"
     " from geosearch.image i join geosearch.archive a on a.id = i.archive_id order by i.id",
     "select image_id, embedding::text, embedded_at from geosearch.space_toy order by image_id",
+    "select geosearch.encode_place('tiny', 'POINT(7.4 46.9)')::text, geosearch.check_location_model('tiny'),"
+    " geosearch.change_count('image')",
 ]
+TINY = """
+select geosearch.install_location_model('tiny', 'satclip', 2,
+    '{"features": "spherical harmonics", "degree": 2, "activation": "sine", "first_w0": 30, "w0": 1}', repeat('0', 64));
+insert into geosearch.location_weight (model_id, net, layer, unit, bias, weights)
+select m.id, 0, 0, unit, 0.5, weights::vector
+from geosearch.model m, (values (0, '[1,0,2,0]'), (1, '[0,1,0,-1]')) w (unit, weights);
+"""
 
 
 @pytest.fixture
@@ -59,6 +68,7 @@ def filled(database_url):
             "insert into geosearch.space_toy (image_id, embedding)"
             " select id, array[sin(id), cos(id), id % 7]::real[]::halfvec from geosearch.image"
         )
+        conn.execute(TINY)
     return database_url
 
 

@@ -67,6 +67,20 @@ def test_an_installed_encoder_gives_pythons_vectors(conn, database_url, name):
     assert_equal_vectors(database_url, name)
 
 
+def test_mini_location_and_geoclip_give_pythons_vectors(conn, database_url, tmp_path):
+    import torch
+
+    from geosearch.encoders.geoclip import GeoClipLocation
+
+    torch.manual_seed(5)
+    path = tmp_path / "geoclip.pth"
+    torch.save(GeoClipLocation().state_dict(), path)
+    for name in ("mini-location", f"geoclip/file:{path}"):
+        install_network(conn, name)
+        conn.commit()
+        assert_equal_vectors(database_url, name)
+
+
 def test_the_row_of_the_model_says_what_the_registry_says(conn, name):
     from geosearch.embedding.identity import record_model
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json as jsonlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, is_dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
+    from rich.progress import Progress, TaskID
 
 DONE, FAILED, WRONG_USAGE, DONE_WITH_REJECTS = 0, 1, 2, 3
 
@@ -78,6 +78,18 @@ def progress() -> Progress:
         TimeRemainingColumn(),
         console=Console(stderr=True),
     )
+
+
+def counted(bar: Progress, title: str) -> Callable[[int, int | None], None]:
+    """Return a function (done, of) that shows how far something is; its line appears with the first step."""
+    tasks: list[TaskID] = []
+
+    def show(done: int, of: int | None) -> None:
+        if not tasks:
+            tasks.append(bar.add_task(title, total=of))
+        bar.update(tasks[0], completed=done, total=of)
+
+    return show
 
 
 def known_failure(error: Exception) -> str | None:

@@ -94,6 +94,24 @@ def bank_of(conn: psycopg.Connection[Any], name: str) -> BankRow:
     raise UnknownNameError("bank", name, known, "`geosearch range build` makes one.")
 
 
+@dataclass(frozen=True)
+class StoredState:
+    """images: catalogued, with a place; stored: embeddings; changed: images were added, removed or moved since."""
+
+    images: int
+    stored: int
+    changed: bool
+
+
+def stored_state(conn: psycopg.Connection[Any], name: str) -> StoredState:
+    """Return what is stored by a bank and whether it is up to date. Raises UnknownNameError."""
+    bank_of(conn, name)
+    cursor = conn.cursor(row_factory=class_row(StoredState))
+    found = cursor.execute("select images, stored, changed from geosearch.range_state(%s::text)", [name]).fetchone()
+    assert found is not None
+    return found
+
+
 def drop_bank(conn: psycopg.Connection[Any], name: str) -> int:
     """Remove a bank with all that was stored by it, and return how many places it had. Raises UnknownNameError."""
     places = bank_of(conn, name).places

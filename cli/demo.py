@@ -17,13 +17,14 @@ def demo(
     tiles: Annotated[int, typer.Option(min=1, max=50_000, help="About how many tiles the Earth is cut into.")] = 4000,
     photographs: Annotated[int, typer.Option(min=1, max=5000, help="How many photographs are simulated.")] = 240,
     model: Annotated[str, typer.Option(help="The model that embeds them (`geosearch model list`).")] = "mini-clip",
+    places: Annotated[int, typer.Option(min=100, max=200_000, help="Places of the bank of RANGE.")] = 10_000,
     seed: Annotated[int, typer.Option(help="Another seed simulates other photographs.")] = 1,
     json: JsonOption = False,
 ) -> None:
     """Catalogue NASA's Blue Marble in tiles, embed it, and ask it with simulated astronaut photographs.
 
-    Makes archives bluemarble-demo and astronaut-demo and spaces demo and demo_colours, and writes one HTML page.
-    What an earlier run has done is not done again.
+    Makes archives bluemarble-demo and astronaut-demo, spaces demo, demo_colours and demo_features, and bank demo, and
+    writes one HTML page. What an earlier run has done is not done again.
     """
     from geosearch.demo.run import run
 
@@ -35,7 +36,9 @@ def demo(
                 tasks[title] = bar.add_task(title, total=None)
             bar.update(tasks[title], completed=done, total=of or None)
 
-        found = run(out.absolute(), tiles=tiles, photographs=photographs, model=model, seed=seed, tell=tell)
+        found = run(
+            out.absolute(), tiles=tiles, photographs=photographs, model=model, places=places, seed=seed, tell=tell
+        )
     if json:
         emit(found.to_dict(), json=True)
         return

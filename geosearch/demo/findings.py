@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from geosearch.demo import measure, photos
+from geosearch.demo import expected, measure, photos
 from geosearch.search.ranking import Ranking
 
 
@@ -23,6 +23,7 @@ class Demo:
     asked: list[measure.Asked] = field(repr=False)
     texts: list[Ranking] = field(repr=False)
     planned: photos.Photos = field(repr=False)
+    expected: list[expected.Expected] = field(repr=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the counts, the table and the times as plain values."""
@@ -32,5 +33,6 @@ class Demo:
             "photographs": self.photographs,
             "model": self.model,
             "table": [asdict(line) for line in self.table],
+            "expected": {place.name: [result.name for result in place.ranking] for place in self.expected},
             "seconds": self.seconds,
         }

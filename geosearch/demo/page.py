@@ -60,6 +60,7 @@ photograph shows in blue, and the answers inside the circle.</p>
 {shown}
 <h2>Asked in words</h2>
 {texts}
+{_expected(demo)}
 <h2>How it was made</h2>
 <p>The model is <code>{escape(demo.model)}</code>, {_trained(demo.model)} Half of the photographs were drawn
 there. Every answer comes from <code>geosearch.search</code> in SQL: exact, in the order of the cosine of half-precision
@@ -202,6 +203,24 @@ def _text(ranking: Ranking) -> str:
         f"{drawn}</div>"
         f"{answers(ranking.results)}</article>"
     )
+
+
+def _expected(demo: Demo) -> str:
+    if not demo.expected:
+        return ""
+    articles = []
+    for place in demo.expected:
+        here = Mark({"type": "Point", "coordinates": [place.lon, place.lat]}, "truth", title=place.name)
+        drawn = world_map([*result_marks(place.ranking.results), here], _imagery(World(), 640))
+        articles.append(
+            f'<article class="text"><div><h3>{escape(place.name)} <span class="soft">'
+            f"{degrees(place.lat, place.lon, 0)}</span></h3>{drawn}</div>{answers(place.ranking.results)}</article>"
+        )
+    return f"""<h2>What a place is expected to look like</h2>
+<p>Asked with coordinates alone. RANGE mixes the image features of a bank of Blue Marble’s places, by likeness in the
+space of a location encoder and by nearness; these tiles look most like the mixture, anywhere on Earth. One SQL call:
+<code>geosearch.range_similar('demo', st_makepoint(12, 23)::geography)</code>. The blue dot is the place.</p>
+{"".join(articles)}"""
 
 
 def _imagery(projection: Projection, width: int) -> str:

@@ -15,11 +15,12 @@ from geosearch.catalog.ingest import add
 from geosearch.database.archives import list_archives, remove_archive
 from geosearch.database.connection import connect
 from geosearch.database.spaces import create_space, drop_space
-from geosearch.demo import archive, colours, measure, photos, truth
+from geosearch.demo import archive, colours, expected, measure, photos, truth
 from geosearch.demo.findings import Demo
 from geosearch.embedding.identity import record_model
 from geosearch.embedding.run import embed
 from geosearch.encoders import registry
+from geosearch.encoders.names import MINI_CLIP
 from geosearch.errors import GeosearchError, InputError
 from geosearch.search.client import Client
 from geosearch.settings import settings
@@ -43,13 +44,15 @@ def run(
     tiles: int = 4000,
     photographs: int = 240,
     model: str = "mini-clip",
+    places: int = 10_000,
     seed: int = 1,
     url: str | None = None,
     tell: Tell | None = None,
 ) -> Demo:
     """Make the archive and the photographs, catalogue, embed, ask and measure; write the page and return what came.
 
-    tiles: about how many. url: the database, the one that is set by default. tell: called with (step, done, of).
+    tiles: about how many. places: of RANGE's bank, which belongs to mini-clip; none is built for another model.
+    url: the database, the one that is set by default. tell: called with (step, done, of).
     Raises GeosearchError. Killed at any moment, the same call goes on where it was.
     """
     steps = _Steps(tell or (lambda title, done, of: None))
@@ -71,7 +74,7 @@ def run(
             _catalogue(conn, TILES, index, "vector", len(plan), archive.FACTS, progress)
             _catalogue(conn, PHOTOS, photo_folder, "photo", len(planned), photos.FACTS, progress)
         with steps("images embedded") as progress:
-            _space(conn, model)
+            _space(conn, SPACE, model)
             for name in (TILES, PHOTOS):
                 counts = embed(url, SPACE, name, progress=progress)
                 if counts.rejected:
@@ -106,12 +109,28 @@ def run(
                     client.search(text=text, near=near, radius_km=radius_km, k=TEXT_ANSWERS, archive=TILES, space=SPACE)
                 )
                 progress(done, len(TEXTS))
+        expects = _expected(conn, client, url, places, steps) if model.partition("@")[0] == MINI_CLIP else []
     with steps("page written"):
         from geosearch.demo.page import demo_page
 
-        demo = Demo(len(plan), len(planned), measure.table(asked), page, steps.seconds, model, asked, texts, planned)
+        demo = Demo(
+            len(plan), len(planned), measure.table(asked), page, steps.seconds, model, asked, texts, planned, expects
+        )
         archive.write_whole(page, lambda path: path.write_text(demo_page(demo, photo_folder), "utf-8"))
     return demo
+
+
+def _expected(
+    conn: psycopg.Connection[Any], client: Client, url: str | None, places: int, steps: _Steps
+) -> list[expected.Expected]:
+    """Build RANGE's bank and ask it."""
+    with steps("features of tiles embedded") as progress:
+        _space(conn, expected.SPACE, expected.FEATURES)
+        expected.fill_features(url, TILES, progress)
+    with steps("bank built from Blue Marble") as progress:
+        expected.build_bank(conn, places, progress)
+    with steps("places asked") as progress:
+        return expected.ask(client, TILES, progress)
 
 
 class _Steps:
@@ -172,18 +191,18 @@ def _catalogue(
         )
 
 
-def _space(conn: psycopg.Connection[Any], model: str) -> None:
-    """Make the demo's space for the model, unless it is there; one that holds vectors of other weights goes."""
+def _space(conn: psycopg.Connection[Any], space: str, model: str) -> None:
+    """Make a space of the demo for a model, unless it is there; one that holds vectors of other weights goes."""
     info = registry.describe(model)
     row = conn.execute(
         "select m.weights_sha256, m.preprocessing from geosearch.space s"
         " left join geosearch.model m on m.id = s.model_id where s.name = %s",
-        [SPACE],
+        [space],
     ).fetchone()
     if row is not None and row[0] == info.weights_sha256 and info.same_as(*row):
         return
     if row is not None:
         if row[0] is None:
-            raise InputError(f"space {SPACE} was not made by the demo; drop it: geosearch space drop {SPACE}")
-        drop_space(conn, SPACE)
-    create_space(conn, SPACE, info.dimension, record_model(conn, info))
+            raise InputError(f"space {space} was not made by the demo; drop it: geosearch space drop {space}")
+        drop_space(conn, space)
+    create_space(conn, space, info.dimension, record_model(conn, info))

@@ -30,7 +30,7 @@ def demo(database_url, tmp_path, monkeypatch):
     monkeypatch.setenv("GEOSEARCH_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("GEOSEARCH_DATABASE_URL", database_url)
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
-    made = run(tmp_path / "page.html", tiles=60, photographs=8, url=database_url)
+    made = run(tmp_path / "page.html", tiles=60, photographs=8, places=200, url=database_url)
     work = tmp_path / "work"
     work.mkdir()
     shutil.copy(next((tmp_path / "home" / "demo").glob("photographs-*/simulated-0001.jpg")), work / "photograph.jpg")
@@ -79,6 +79,29 @@ def test_what_the_documents_say_runs(demo, conn):
     assert {path.name for path in Path.cwd().iterdir()} >= {"rainforest.html", "photograph.html"}
     # The tutorial ends with the commands that remove the demo.
     assert conn.execute("select count(*) from geosearch.image").fetchone() == (0,)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("psql"), reason="psql is not installed")
+def test_range_in_one_sql_session_without_python(demo, database_url):
+    """The encoder, a bank, a place, a ranking and a join: what the document says, in one session of psql."""
+    path = DOCS / "how-to" / "range-in-sql.md"
+    check_shell(path)
+    script = Path("session.sql")
+    script.write_text("\n".join(blocks(path, "sql")), "utf-8")
+    psql = ["psql", "--no-psqlrc", "-v", "ON_ERROR_STOP=1", "-At", "-F", "|", "-f", str(script), database_url]
+    done = subprocess.run(psql, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert str(demo.tiles) in lines  # places of the bank
+    vectors = [line for line in lines if line.startswith("[")]
+    assert [len(vector.split(",")) for vector in vectors] == [256, 1280]
+    alike = dict(line.split("|")[:2] for line in lines if line.count("|") == 2 and line.split("|")[0] in PARKS)
+    assert alike["Tassili n'Ajjer"] == "Namib-Naukluft"
+    assert alike["Jaú"] == "Salonga"
+
+
+PARKS = ("Tassili n'Ajjer", "Namib-Naukluft", "Jaú", "Salonga", "Northeast Greenland")
 
 
 def anchors(path):

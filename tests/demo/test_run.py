@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from geosearch_cli.main import app
 from tiny_model import write_model
@@ -14,7 +15,9 @@ from typer.testing import CliRunner
 from geosearch.database.archives import ensure_archive, list_archives
 from geosearch.database.spaces import list_spaces
 from geosearch.demo.run import run
+from geosearch.encoders.pictures import open_image
 from geosearch.errors import InputError
+from geosearch.search.thumbnails import local_path
 
 
 @pytest.fixture
@@ -78,6 +81,30 @@ def test_the_demo_runs_and_a_second_run_repeats_nothing(conn, database_url, home
     conn.rollback()
     assert conn.execute("select max(embedded_at) from geosearch.space_demo").fetchone() == embedded
     assert conn.execute("select max(updated_at) from geosearch.image").fetchone() == updated
+
+
+@pytest.mark.slow
+def test_with_mini_clip_a_bank_is_built_and_asked(conn, database_url, home, tmp_path):
+    def made():
+        return run(tmp_path / "a.html", tiles=300, photographs=2, places=200, url=database_url)
+
+    first = made()
+    bank = conn.execute("select id, places, key_dimension, value_dimension from geosearch.bank").fetchone()
+    assert bank[1:] == (200, 256, 1024)
+    assert [place.name for place in first.expected] == [
+        "the Sahara", "the Amazon", "the Himalaya", "the coast of Greenland"
+    ]  # fmt: skip
+    # From coordinates alone: north is north, and desert is brighter than rainforest.
+    best = {place.name: place.ranking.results for place in first.expected}
+    assert all(result.lat > 55 for result in best["the coast of Greenland"][:3])
+    bright = {name: [np.asarray(open_image(local_path(r.uri, r.root))).mean() for r in best[name]] for name in best}
+    assert min(bright["the Sahara"]) > max(bright["the Amazon"])
+    assert not {result.name for result in best["the Sahara"]} & {result.name for result in best["the Amazon"]}
+    assert "What a place is expected to look like" in check_page(first.page)
+    second = made()
+    conn.rollback()
+    assert conn.execute("select id from geosearch.bank").fetchone()[0] == bank[0]
+    assert [place.ranking for place in second.expected] == [place.ranking for place in first.expected]
 
 
 def test_another_size_and_another_model_replace_the_first(conn, database_url, home, model, tmp_path):

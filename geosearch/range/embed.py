@@ -70,18 +70,18 @@ def embed_file(
     from geosearch.range.soft import SoftRetrieval
 
     encoder = encoder or load_encoder(bank)
-    places = open_places(source, lat, lon)
     retrieval = SoftRetrieval(bank, options, device, precision, encoder)
     kind = pa.list_(pa.float16() if half else pa.float32(), bank.dimension)
-    own = [pa.field("row", pa.int64())] if "row" not in places.schema.names else []
-    schema = pa.schema([*own, *places.schema, pa.field("embedding", kind), pa.field("problem", pa.string())])
-    work = _Work(retrieval, encoder, schema)
-    with written_whole(out, schema) as file:
-        for block in work.timed("read", places.blocks):
-            file.write_batch(work.embed(block), row_group_size=len(block.lat))
-            work.mark("write")
-            if progress:
-                progress(work.rows, places.rows)
+    with open_places(source, lat, lon) as places:
+        own = [pa.field("row", pa.int64())] if "row" not in places.schema.names else []
+        schema = pa.schema([*own, *places.schema, pa.field("embedding", kind), pa.field("problem", pa.string())])
+        work = _Work(retrieval, encoder, schema)
+        with written_whole(out, schema) as file:
+            for block in work.timed("read", places.blocks):
+                file.write_batch(work.embed(block), row_group_size=len(block.lat))
+                work.mark("write")
+                if progress:
+                    progress(work.rows, places.rows)
     return work.report(out)
 
 
@@ -156,11 +156,11 @@ def written_whole(out: Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
     # Floats of a network do not get smaller by compression; it would only cost time.
     compression = {**dict.fromkeys(others, "zstd"), "embedding.list.element": "none"}
     try:
-        try:
-            out.parent.mkdir(parents=True, exist_ok=True)
-            writer = pq.ParquetWriter(unfinished, schema, use_dictionary=others, compression=compression)
-        except OSError as error:
-            raise InputError(f"{out} cannot be written: {error.strerror or error}; give another --out") from error
+        out.parent.mkdir(parents=True, exist_ok=True)
+        writer = pq.ParquetWriter(unfinished, schema, use_dictionary=others, compression=compression)
+    except OSError as error:
+        raise InputError(f"{out} cannot be written: {error.strerror or error}; give another --out") from error
+    try:
         with writer:
             yield writer
         unfinished.replace(out)

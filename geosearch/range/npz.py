@@ -34,7 +34,7 @@ def read_npz(
     if head != b"PK":
         raise InputError(f"{path}: is no npz file (numpy.savez makes them)")
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             there = list(arrays.files)
             missing = [key for key in (PLACES, VALUES, KEYS) if key not in there]
             if missing:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import TracebackType
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
@@ -33,12 +35,22 @@ class PlaceBlock(NamedTuple):
     problems: dict[int, str]
 
 
-class PlacesFile(NamedTuple):
-    """An opened file: its columns, how many rows (None: unknown until read), and its blocks."""
+@dataclass(frozen=True)
+class PlacesFile:
+    """An opened file: its columns, how many rows (None: unknown until read), and its blocks. A context manager."""
 
     schema: pa.Schema
     rows: int | None
     blocks: Iterator[PlaceBlock]
+    close: Callable[[], None]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
 
 def open_places(path: Path, lat: str | None = None, lon: str | None = None, block: int = BLOCK) -> PlacesFile:
@@ -111,15 +123,8 @@ def _open_csv(path: Path, lat: str | None, lon: str | None, block: int) -> Place
         raise
     names = [name or f"column_{i + 1}" for i, name in enumerate(rows.header)]
     schema = pa.schema([(name, pa.string()) for name in names])
-    return PlacesFile(schema, None, _csv_blocks(rows, schema, where, block))
-
-
-def _csv_blocks(rows: CsvRows, schema: pa.Schema, where: tuple[str, str], block: int) -> Iterator[PlaceBlock]:
-    try:
-        for part in rows.blocks(block):
-            yield _csv_block(part, schema, where)
-    finally:
-        rows.close()
+    blocks = (_csv_block(part, schema, where) for part in rows.blocks(block))
+    return PlacesFile(schema, None, blocks, rows.close)
 
 
 def _csv_block(part: CsvBlock, schema: pa.Schema, where: tuple[str, str]) -> PlaceBlock:
@@ -149,12 +154,17 @@ def _open_parquet(path: Path, lat: str | None, lon: str | None, block: int) -> P
         schema = file.schema_arrow.remove_metadata()
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{path}: cannot be read as Parquet ({error}); is it whole?") from error
-    where = place_columns(path, schema.names, lat, lon)
+    try:
+        where = place_columns(path, schema.names, lat, lon)
+    except InputError:
+        file.close()
+        raise
     for name in where:
         kind = schema.field(name).type
         if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
+            file.close()
             raise InputError(f"{path}: column {name!r} is {kind}; degrees are numbers")
-    return PlacesFile(schema, file.metadata.num_rows, _parquet_blocks(path, file, where, block))
+    return PlacesFile(schema, file.metadata.num_rows, _parquet_blocks(path, file, where, block), file.close)
 
 
 def _parquet_blocks(path: Path, file: Any, where: tuple[str, str], block: int) -> Iterator[PlaceBlock]:
@@ -191,10 +201,13 @@ def _open_layer(path: Path, block: int) -> PlacesFile:
     if taken:
         raise InputError(f"{path}: has an attribute {taken[0]!r}, the name of a column of the answer; rename it")
     rows = facts["features"] if facts["features"] >= 0 else None
-    return PlacesFile(schema, rows, _layer_blocks(path, geometry, schema, facts["crs"], block))
+    blocks = _layer_blocks(path, geometry, schema, facts["crs"], block)
+    return PlacesFile(schema, rows, blocks, blocks.close)
 
 
-def _layer_blocks(path: Path, geometry: str, schema: pa.Schema, crs: str | None, block: int) -> Iterator[PlaceBlock]:
+def _layer_blocks(
+    path: Path, geometry: str, schema: pa.Schema, crs: str | None, block: int
+) -> Generator[PlaceBlock, None, None]:
     import pyogrio
     import shapely
     from pyproj import Transformer

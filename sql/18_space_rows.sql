@@ -79,10 +79,12 @@ declare
     space_name text;
     moved bigint[];
 begin
-    select array_agg(n.id order by n.id) into moved
-    from new_image n join old_image o on o.id = n.id
-    where (n.archive_id, n.captured_at, n.reach_m) is distinct from (o.archive_id, o.captured_at, o.reach_m)
-       or n.footprint::bytea is distinct from o.footprint::bytea or n.nadir::bytea is distinct from o.nadir::bytea;
+    -- Planned anew each time: a plan kept from statements that changed a few rows would compare every row with every other
+    -- where all are changed.
+    execute 'select array_agg(n.id order by n.id) from new_image n join old_image o on o.id = n.id
+        where (n.archive_id, n.captured_at, n.reach_m) is distinct from (o.archive_id, o.captured_at, o.reach_m)
+           or n.footprint::bytea is distinct from o.footprint::bytea or n.nadir::bytea is distinct from o.nadir::bytea'
+        into moved;
     if moved is not null then
         if pg_catalog.current_setting('transaction_isolation') not in ('read committed', 'read uncommitted') then
             -- Vectors that others added since this transaction began could not be seen, and would keep the old place.

@@ -33,12 +33,14 @@ comment on function geosearch.fold_changes is
     'Makes one row of the rows of a subject, without changing its count, and returns how many there were.';
 
 -- It hangs on a table and therefore is replaced, never dropped. With the owner's rights, so that nobody else need be able
--- to write the count; places are compared as bytes, for which no function of others can be called.
+-- to write the count; places are compared as bytes, for which no function of others can be called. No nested loop: the
+-- plan is kept from statements that changed a few rows to one that changes all of them.
 create or replace function geosearch.note_image_change()
 returns trigger
 language plpgsql
 security definer
 set search_path from current
+set enable_nestloop = off
 as $$
 declare
     changed boolean := true;

@@ -56,7 +56,9 @@ declare
     relation constant text := 'bank_' || found_bank.name;
     -- Logits, tau times cosine; in $2 … $5 tau is multiplied in, with the sign that <#> turns.
     logits constant text[] := array['$2 * (b.key <#> $1)', '(b.x * $3 + b.y * $4 + b.z * $5)'];
-    shares constant float8[] := array[beta, 1 - beta];
+    -- What a softmax weighs in all; so little that it counts for nothing where smaller numbers could vanish, an error.
+    shares constant float8[] := array[case beta when 0 then 0 else greatest(beta, 1e-30) end,
+                                      case beta when 1 then 0 else greatest(1 - beta, 1e-30) end];
     near_enough constant text := case when min_cos is null then 'true' else logits[2] || ' >= $6' end;
     shift float8[];
     total float8[];
@@ -134,7 +136,7 @@ begin
     mass_geo := 1;
     if mode = 'soft' then
         -- Normalised, and none below e^-60: single precision would lose it anyway, and computes slowly below 1e-38.
-        least_logit := array[-60 + ln(total[1]) - ln(nullif(beta, 0)), -60 + ln(total[2]) - ln(nullif(1 - beta, 0))];
+        least_logit := array[-60 + ln(total[1] / nullif(shares[1], 0)), -60 + ln(total[2] / nullif(shares[2], 0))];
         execute format(
             'select array_agg(w.weights), array_agg(w.block) from ('
             ' select g.block, array(select %s from geosearch.%I b'
@@ -147,7 +149,7 @@ begin
             relation, case when beta = 0 then ' where vector_norm(w.weights) > 0' else '' end)
             into weights, blocks
             using query, -tau_sem, tau_geo * cos(north) * cos(east), tau_geo * cos(north) * sin(east),
-                tau_geo * sin(north), tau_geo * min_cos, shift[1], shift[2], beta / total[1], (1 - beta) / total[2],
+                tau_geo * sin(north), tau_geo * min_cos, shift[1], shift[2], shares[1] / total[1], shares[2] / total[2],
                 least_logit[1], least_logit[2], (found_bank.places - 1) / 2000;
         return;
     end if;

@@ -1,4 +1,4 @@
-"""Banks for tests, filled by COPY, and what RANGE answers, told by NumPy in double precision from the paper's formulas."""
+"""Banks for tests, filled by COPY, and what RANGE answers: the paper's formulas in NumPy and double precision."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def truth(
     mode: str = "soft",
     k: int = 100,
 ) -> Answer:
-    """h = beta softmax(tau_sem K q) V + (1 - beta) softmax(tau_geo X x) V; modes keep the k greatest of each softmax."""
+    """h = beta softmax(tau_sem K q) V + (1 - beta) softmax(tau_geo X x) V; modes keep the k greatest of each."""
     tau = tau_sem if tau_sem is not None else 15.0 if beta == 1 else 12.0
     weights = np.zeros(len(arrays))
     mass = [1.0, 1.0]

@@ -24,7 +24,7 @@ PLACES = (
     ("the Himalaya", 30.0, 85.0),
     ("the coast of Greenland", 66.0, -52.0),
 )
-ANSWERS = 6
+ANSWERS = 8
 
 Progress = Callable[[int, int], None]
 

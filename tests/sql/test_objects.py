@@ -80,7 +80,7 @@ def test_search_is_stable_and_keeps_its_settings_to_itself(conn):
     for name, (_, volatility, parallel, *_) in rows.items():
         if name in ("search_many", "search_plan", "candidates", "embedding_of", "place_within"):
             assert volatility == "s", name
-        calls_it = name.startswith(("search", "similar")) and name not in (
+        calls_it = name.startswith(("search", "similar", "range_similar")) and name not in (
             "search_source",
             "search_estimate",
             "search_scan",
@@ -104,6 +104,10 @@ def test_only_few_functions_run_with_the_owners_rights(conn):
         "questions_before",
         "fold_changes",
         "note_image_change",
+        "create_bank",
+        "build_bank",
+        "finish_bank",
+        "drop_bank",
     }
     # Nothing of a caller's own can take the place of what these call.
     for name in owners:
@@ -137,7 +141,7 @@ def test_the_reference_has_a_section_for_every_function_view_and_table(conn):
         ).fetchall()
     ]
     headings = re.findall(r"^###+ `(?:geosearch\.)?(\w+)", REFERENCE.read_text(encoding="utf-8"), re.MULTILINE)
-    assert sorted(headings) == sorted({*names, "space_"})
+    assert sorted(headings) == sorted([*names, "space_", "bank_", "range_", "range_"])
 
 
 def test_the_reference_shows_each_function_as_it_is(conn):
@@ -151,7 +155,8 @@ def test_the_reference_shows_each_function_as_it_is(conn):
         plain = plain.replace("double precision", "float8").replace("integer", "int").replace("DEFAULT", "default")
         plain = plain.replace("timestamp with time zone", "timestamptz").replace("INOUT", "inout")
         plain = re.sub(r"\bIN ", "", plain)  # of procedures
-        plain = plain.replace("found_space space", "found_space geosearch.space")  # which is in this search_path
+        for kind in ("space", "bank"):  # which are in this search_path
+            plain = plain.replace(f"found_{kind} {kind}", f"found_{kind} geosearch.{kind}")
         plain = re.sub(r"NULL", "null", re.sub(r", OUT .*", "", plain))
         assert f"geosearch.{name}({plain})" in document, f"geosearch.{name}({plain})"
 

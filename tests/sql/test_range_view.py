@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import psycopg
@@ -12,6 +14,7 @@ from range_truth import as_array, ask
 from search_truth import text
 
 COUNT = 40
+REFERENCE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "sql.md"
 
 
 @pytest.fixture
@@ -207,3 +210,21 @@ def test_the_state_tells_what_is_stored_and_whether_images_changed_since(built):
         assert state(conn)[3] is False
     conn.execute("update geosearch.image set name = name || 'x'")
     assert state(conn)[3] is False
+
+
+def test_the_examples_of_the_reference_run_as_one_session(conn):
+    """Those of the section RANGE, in their order: build a bank, embed, rank, join, drop."""
+    Spaces(conn, 60)
+    conn.execute("update geosearch.model set name = 'mini-location' where name = 'enc'")
+    for name, space in (("clip", "k"), ("features", "v")):
+        dimension = {"k": DK, "v": DV}[space]
+        conn.execute("select geosearch.create_space(%s, %s, %s)", [name, dimension, space])
+        conn.execute(
+            f"insert into geosearch.space_{name} (image_id, embedding)"
+            f" select image_id, embedding from geosearch.space_{space}"
+        )
+    section = REFERENCE.read_text(encoding="utf-8").partition("\n## RANGE\n")[2].partition("\n## ")[0]
+    blocks = re.findall(r"```sql\n(.*?)```", section, re.DOTALL)
+    counts = [conn.execute(block).rowcount for block in blocks]
+    assert len(counts) >= 9
+    assert conn.execute("select name, places from geosearch.bank").fetchall() == [("two", 0)]

@@ -100,6 +100,24 @@ ATTACKS = [
 ]
 
 
+NO_BANK = "(1, 'b', 'e', null, null, null, null, 1, 1, true, false, 1, null, '{}', now(), null, null, null)"
+BANK_CALLS = [
+    "geosearch.bank_of(%s)",
+    "geosearch.create_bank(%s, 'e', 3, 3)",
+    "geosearch.finish_bank(%s)",
+    "geosearch.drop_bank(%s)",
+    "geosearch.create_bank_view(%s)",
+    "geosearch.range_state(%s)",
+    "geosearch.build_bank(%s, 'toy', 'e')",
+    "geosearch.build_bank('b', %s, 'e')",
+    "geosearch.build_bank('b', 'toy', %s)",
+    "geosearch.build_bank('b', 'toy', 'e', %s)",
+    "geosearch.build_bank('b', 'toy', 'e', archive => %s)",
+    "geosearch.range_embedding(%s, 'POINT(0 0)')",
+    "geosearch.range_account(%s, 'POINT(0 0)')",
+    "geosearch.range_similar(%s, 'POINT(0 0)')",
+    f"geosearch.range_weights({NO_BANK}::geosearch.bank, 'POINT(0 0)', 1, 1, 1, null, %s, 1)",
+]
 # search_best and search_account, whose arguments are not named where others call them.
 INSIDE = [
     (function, f"{space}, {Q}, null, 0, 1, {archive}, {strategy}")
@@ -145,6 +163,7 @@ def test_no_text_argument_is_run_as_sql(world, attack):
         ("select geosearch.encode_place(%s, 'POINT(0 0)')", [attack]),
         ("select geosearch.check_location_model(%s)", [attack]),
         *(("select geosearch.install_location_model(%s, %s, 3, '{}', %s)", given) for given in models),
+        *((f"select * from {call}", [attack]) for call in BANK_CALLS),
     ]
     before = world.conn.execute("select count(*) from geosearch.image").fetchone()
     for statement, arguments in calls:
@@ -167,6 +186,9 @@ def test_no_text_argument_is_run_as_sql(world, attack):
         "select geosearch.add_space_keys(%s)",
         "select geosearch.finish_space_table(%s, 3)",
         "select * from geosearch.search_source(geosearch.space_of('toy'), null, 0, null, null, null, null, %s)",
+        "select geosearch.fill_bank(%s, 'toy', 'toy', null, 1, 1, 0)",
+        "select geosearch.fill_bank('x', %s, 'toy', null, 1, 1, 0)",
+        "select geosearch.fill_bank('x', 'toy', %s, null, 1, 1, 0)",
     ],
 )
 def test_steps_for_the_owner_take_a_name_as_a_name(world, call, attack):

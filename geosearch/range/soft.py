@@ -1,11 +1,7 @@
 """Soft retrieval in bulk, in torch: both softmaxes' weights become one matrix, which meets the values once.
 
-The straightforward way multiplies the values twice, once a softmax. Weights that are mixed first need one product:
-
-    h = (β E_s / Σ E_s + (1 − β) E_g / Σ E_g) V = (E_s + r E_g) V · β / Σ E_s,   r = (1 − β)/β · Σ E_s / Σ E_g
-
-with E = exp(logits − their greatest), so that neither softmax is ever divided: r is one number a place, and the last
-factor falls on the (n, dv) result. Some hundred places at a time; memory does not grow with their number.
+The straightforward way multiplies the values twice, once a softmax; weights that are mixed first need one product. Some
+hundred places at a time; memory does not grow with their number.
 """
 
 from __future__ import annotations
@@ -23,6 +19,7 @@ from geosearch.range.options import Retrieval
 from geosearch.range.products import Factor
 from geosearch.range.queries import load_encoder, unit_queries
 from geosearch.range.reference import no_place_near
+from geosearch.search.scoring import full_precision
 
 if TYPE_CHECKING:
     from geosearch.encoders.places import PlaceEncoder
@@ -101,7 +98,7 @@ class SoftRetrieval:
         lat, lon = np.atleast_1d(np.asarray(lat, np.float64)), np.atleast_1d(np.asarray(lon, np.float64))
         asked = unit_queries(self.bank, lat, lon, queries, self._encoder_if(queries))
         here = torch.from_numpy(unit_vectors(lat, lon)).to(self.device)
-        with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
+        with torch.inference_mode(), full_precision():
             return self._run(here, torch.from_numpy(asked).to(self.device), (lat, lon))
 
     def lonely(self, lat: Floats, lon: Floats) -> NDArray[np.bool_]:
@@ -117,7 +114,7 @@ class SoftRetrieval:
 
     def from_tensors(self, here: torch.Tensor, asked: torch.Tensor) -> Retrieved:
         """Return the same of unit vectors here (n, 3) and asked (n, dk) that are on the device; nothing is checked."""
-        with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
+        with torch.inference_mode(), full_precision():
             return self._run(here, asked, None)
 
     def _encoder_if(self, queries: ArrayLike | None) -> PlaceEncoder | None:
@@ -132,8 +129,8 @@ class SoftRetrieval:
         mass = torch.ones(2, n, dtype=torch.float32, device=self.device)
         for start in range(0, n, self.chunk):
             part = slice(start, start + self.chunk)
-            weights, scale = self._weights(here[part], asked[part], mass[:, part], start, named)
-            torch.mul(self._values.after(weights), scale, out=out[part, :dv])
+            weights = self._weights(here[part], asked[part], mass[:, part], start, named)
+            out[part, :dv] = self._values.after(weights)
         return Retrieved(out, mass[0], mass[1])
 
     def _weights(
@@ -143,40 +140,39 @@ class SoftRetrieval:
         mass: torch.Tensor,
         start: int,
         named: tuple[Floats, Floats] | None,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return weights (m, N) and the factor (m, 1) by which their product with the values is to be multiplied."""
+    ) -> torch.Tensor:
+        """Return weights (m, N) of sum 1, in fp32; writes the kept shares into mass (2, m)."""
         beta = self.options.beta
-        semantic = geographic = None
-        if beta > 0:
-            semantic, sum_sem = self._softmax(self._keys.after(asked), mass[0])
-        if beta < 1:
-            logits = self._places.after(here)
-            if self._masked is not None:
-                logits = self._mask(logits, self._masked.after(here), start, named)
-            geographic, sum_geo = self._softmax(logits, mass[1])
-        if geographic is None:
-            assert semantic is not None
-            return semantic, 1 / sum_sem
-        if semantic is None:
-            return geographic, 1 / sum_geo
-        return semantic.addcmul_(geographic, sum_sem / sum_geo * ((1 - beta) / beta)), beta / sum_sem
+        if beta == 0:
+            return self._geographic(here, mass[1], start, named)
+        semantic = self._softmax(self._keys.after(asked), mass[0])
+        if beta == 1:
+            return semantic
+        return torch.lerp(self._geographic(here, mass[1], start, named), semantic, beta, out=semantic)
 
-    def _softmax(self, logits: torch.Tensor, mass: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return weights (m, N) in fp32, up to a factor a row, and their sums (m, 1); writes the kept shares."""
-        # In place: outside of the products, the time goes into passes over these matrices.
-        logits -= logits.amax(1, keepdim=True)
-        weights = logits.float()  # the same memory where it is fp32 already
+    def _geographic(
+        self, here: torch.Tensor, mass: torch.Tensor, start: int, named: tuple[Floats, Floats] | None
+    ) -> torch.Tensor:
+        logits = self._places.after(here)
+        if self._masked is not None:
+            logits = self._mask(logits, self._masked.after(here), start, named)
+        return self._softmax(logits, mass)
+
+    def _softmax(self, logits: torch.Tensor, mass: torch.Tensor) -> torch.Tensor:
+        """Return weights (m, N) of sum 1, in fp32; writes the kept shares into mass (m,)."""
+        if logits.dtype == torch.float64:
+            logits = (logits - logits.amax(1, keepdim=True)).float()
+        weights = torch.softmax(logits, 1, dtype=torch.float32)
         if self.options.mode == "soft":
-            weights.exp_()
-            return weights, weights.sum(1, keepdim=True)
-        kept, places = logits.topk(self.options.kept(logits.shape[1]), dim=1)
-        whole = weights.exp_().sum(1, keepdim=True)
-        best = kept.float().exp()
-        torch.div(best.sum(1), whole[:, 0], out=mass)
+            return weights
+        kept, places = weights.topk(self.options.kept(logits.shape[1]), dim=1)
+        mass.copy_(kept.sum(1))
         if self.options.mode == "mean":
-            best = (kept > -torch.inf).float()
-        weights.zero_().scatter_(1, places, best)
-        return weights, best.sum(1, keepdim=True)
+            # By their logits: far from the best, weights are too small to be told from 0.
+            chosen, places = logits.topk(kept.shape[1], dim=1)
+            mass.copy_(weights.gather(1, places).sum(1))
+            kept = (chosen > -torch.inf).float()
+        return weights.zero_().scatter_(1, places, kept / kept.sum(1, keepdim=True))
 
     def _mask(
         self, logits: torch.Tensor, cosines: torch.Tensor, start: int, named: tuple[Floats, Floats] | None

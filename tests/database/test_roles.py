@@ -198,6 +198,19 @@ def test_an_admin_makes_and_drops_spaces_which_belong_to_the_owner_of_the_schema
             admin.execute("drop table geosearch.image")
 
 
+def test_a_migration_leaves_rights_on_spaces_and_banks_as_they_were(filled, fingerprint):
+    """It takes all rights back and grants them anew, also those that came with a table later."""
+    with connect(filled) as owner:
+        owner.execute("select geosearch.create_bank('alps', 'an-encoder', 3, 4)")
+    before = fingerprint(filled)
+    with psycopg.connect(filled) as owner:
+        owner.execute("delete from geosearch.installed_sql where name = '00_roles.sql'")
+    assert migrate(filled) == ["installed sql/00_roles.sql"]
+    after = fingerprint(filled)
+    assert after["relations"] == before["relations"]
+    assert after["columns"] == before["columns"]
+
+
 def test_a_function_of_the_same_name_in_an_open_schema_is_not_run_with_the_owners_rights(filled, superuser_url, login):
     """PostgreSQL 14 and older let everyone create in public; databases upgraded from there still do."""
     with psycopg.connect(superuser_url, autocommit=True) as superuser:

@@ -50,7 +50,6 @@ begin
 end $$;
 
 -- Banks are filled by admins. What was computed from them is written by whoever computes it, who also notes when.
-grant update (built_at, places, properties) on geosearch.bank to geosearch_admin;
 grant update (stored_at, stored_changes, stored_with) on geosearch.bank to geosearch_admin, geosearch_ingest;
 do $$
 declare

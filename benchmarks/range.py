@@ -4,9 +4,9 @@
 
 The straightforward way: chunks of 256 places, torch.softmax(τ Q Kᵀ) V in fp32; for RANGE+ twice, and the two mixed.
 Ways take turns within a block of places, in another order each time, so that whatever else the machine does meets all
-alike; read the ratios. Rivals that are no aim (`torch.mm`, attention) meet every eighth block. Errors are those of h, L2
-a row against float64. Random keys, values and places: the arithmetic does not depend on them. With --file-places a CSV
-file goes through `geosearch range embed` in full: location encoder, retrieval, Parquet.
+alike; read the ratios. Rivals that are no aim (`torch.mm`, attention) meet every eighth block. Errors are those of h,
+L2 a row against float64. Random keys, values and places: the arithmetic does not depend on them. With --file-places a
+CSV file goes through `geosearch range embed` in full: location encoder, retrieval, Parquet.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ ModeOption = Annotated[
 ]
 KeptOption = Annotated[int, typer.Option("--k", help="How many places topk and mean keep.")]
 PrecisionOption = Annotated[
-    Precision, typer.Option(help="bf16 is faster on processors and GPUs that have it, and errs by some 0.002.")
+    Precision, typer.Option(help="bf16 is faster on processors and GPUs that have it, and errs by 0.0001 to 0.005.")
 ]
 DeviceOption = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1; the setting if not given.")]
 

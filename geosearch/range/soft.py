@@ -16,7 +16,7 @@ from geosearch.errors import InputError
 from geosearch.geometry import Floats, unit_vectors
 from geosearch.range.bank import Bank
 from geosearch.range.options import Retrieval
-from geosearch.range.products import Factor
+from geosearch.range.products import Factor, halves_add_up
 from geosearch.range.queries import load_encoder, unit_queries
 from geosearch.range.reference import no_place_near
 from geosearch.search.scoring import full_precision
@@ -50,8 +50,8 @@ class SoftRetrieval:
         precision: Precision = "fp32",
         encoder: PlaceEncoder | None = None,
     ) -> None:
-        """device: cpu, cuda, cuda:1. precision: of the products, bf16 errs by some 1e-3 (L2 a row) and is faster where
-        the processor has such products; softmaxes are computed in fp32 in either case. encoder: instead of the bank's.
+        """device: cpu, cuda, cuda:1. precision: of the product with the values; bf16 errs by up to 1e-2 (L2 a row), is
+        faster where the processor has such products; all else is fp32. encoder: instead of the bank's.
         """
         if precision not in ("fp32", "bf16"):
             raise InputError(f"there is no precision {precision!r}; there are: fp32, bf16")
@@ -62,17 +62,19 @@ class SoftRetrieval:
         self._encoder = encoder
         chunk = _CHUNK_GPU if self.device.type == "cuda" else CHUNK
         self.chunk = max(16, min(chunk, _WEIGHTS // len(bank)))
+        values = torch.from_numpy(bank.values)
+        # Weights have the sum 1: what all values have in common is added afterwards, and bf16 rounds the rest by less.
+        self._common = values.double().mean(0).float() if precision == "bf16" else torch.zeros(1)
         narrow = torch.bfloat16 if precision == "bf16" else torch.float32
-        self._values = Factor(torch.from_numpy(bank.values), self.device, narrow)
+        self._values = Factor(values - self._common, self.device, narrow)
+        self._common = self._common.to(self.device)
         tau_sem, tau_geo = self.options.semantic_tau, self.options.tau_geo
-        keys = torch.from_numpy(bank.keys).double() * tau_sem
-        if precision == "bf16":
-            # A number added to all logits of a place changes nothing: without their mean, keys leave small logits,
-            # and bf16 rounds these by little.
-            keys -= keys.mean(0)
-        # Where the greatest are chosen, rounding in bf16 would choose others.
-        exact = narrow if self.options.mode == "soft" else torch.float32
-        self._keys = Factor(keys.T, self.device, torch.float64 if tau_sem > _WIDE_TAU else exact)
+        keys = torch.from_numpy(bank.keys).double().T * tau_sem
+        if precision == "bf16" and self.options.mode == "soft" and halves_add_up(self.device):
+            self._keys = Factor(keys, self.device, torch.float16)  # 11 bits of a unit vector's numbers, sums in fp32
+        else:
+            # On a processor bf16 would round the logits themselves: by 0.2 %, times τ.
+            self._keys = Factor(keys, self.device, torch.float64 if tau_sem > _WIDE_TAU else torch.float32)
         positions = torch.from_numpy(bank.positions())
         self._places = Factor(
             positions.T * tau_geo, self.device, torch.float64 if tau_geo > _WIDE_TAU else torch.float32, packed=False
@@ -130,7 +132,7 @@ class SoftRetrieval:
         for start in range(0, n, self.chunk):
             part = slice(start, start + self.chunk)
             weights = self._weights(here[part], asked[part], mass[:, part], start, named)
-            out[part, :dv] = self._values.after(weights)
+            torch.add(self._values.after(weights), self._common, out=out[part, :dv])
         return Retrieved(out, mass[0], mass[1])
 
     def _weights(

@@ -66,6 +66,17 @@ def test_bf16_on_values_without_a_common_part() -> None:
     assert relative(SoftRetrieval(bank, precision="bf16").embed(lat, lon, queries)[:, :128], truth) < 1e-2
 
 
+def test_bf16_on_few_places_and_sharp_softmaxes() -> None:
+    """Where few places count, their roundings do not level out: short keys, τ 40, values with hardly a common part."""
+    for seed in range(5):
+        bank = random_bank(300, 12, 20, seed)
+        lat, lon, queries = random_queries(100, 12, seed)
+        for options in (Retrieval(), Retrieval(beta=1), Retrieval(beta=1, tau_sem=40), Retrieval(beta=0)):
+            truth = embed(bank, lat, lon, options, queries).embedding[:, :20]
+            found = SoftRetrieval(bank, options, precision="bf16").embed(lat, lon, queries)[:, :20]
+            assert relative(found, truth) < 1e-2
+
+
 def test_the_encoder_asks_where_no_queries_are_given() -> None:
     bank, encoder = random_bank(), PositionEncoder()
     lat, lon, _ = random_queries(10, 12)

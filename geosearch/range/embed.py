@@ -64,7 +64,7 @@ def embed_file(
     Its rows are those of the file in their order: `row` (from 1), the file's columns, `embedding` (a fixed-size list of
     dv + dk float32, or float16 where half), `problem` (why a row has no embedding, null where it has). device,
     precision: as for `soft.SoftRetrieval`. lat, lon: columns. encoder: instead of the bank's. progress: called with
-    (done, of), where of is None for a file that does not say how long it is.
+    (done, of); of is about right, and None where a file does not say how long it is.
     Raises InputError when the file as a whole cannot be used.
     """
     from geosearch.range.soft import SoftRetrieval
@@ -81,7 +81,7 @@ def embed_file(
                 file.write_batch(work.embed(block), row_group_size=len(block.lat))
                 work.mark("write")
                 if progress:
-                    progress(work.rows, places.rows)
+                    progress(work.rows, places.rows and max(places.rows, work.rows))
     return work.report(out)
 
 

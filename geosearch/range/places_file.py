@@ -37,7 +37,7 @@ class PlaceBlock(NamedTuple):
 
 @dataclass(frozen=True)
 class PlacesFile:
-    """An opened file: its columns, how many rows (None: unknown until read), and its blocks. A context manager."""
+    """An opened file: its columns, about how many rows (None: unknown), and its blocks. A context manager."""
 
     schema: pa.Schema
     rows: int | None
@@ -124,7 +124,12 @@ def _open_csv(path: Path, lat: str | None, lon: str | None, block: int) -> Place
     names = [name or f"column_{i + 1}" for i, name in enumerate(rows.header)]
     schema = pa.schema([(name, pa.string()) for name in names])
     blocks = (_csv_block(part, schema, where) for part in rows.blocks(block))
-    return PlacesFile(schema, None, blocks, rows.close)
+    return PlacesFile(schema, _lines(path) - 1, blocks, rows.close)
+
+
+def _lines(path: Path) -> int:
+    with path.open("rb") as file:
+        return sum(part.count(b"\n") for part in iter(lambda: file.read(1 << 20), b""))
 
 
 def _csv_block(part: CsvBlock, schema: pa.Schema, where: tuple[str, str]) -> PlaceBlock:

@@ -25,7 +25,7 @@ from geosearch.database.statistics import refresh_statistics
 from geosearch.embedding.address import address
 from geosearch.errors import DatabaseError, InputError
 from geosearch.range.options import Retrieval
-from geosearch.range.queries import load_encoder
+from geosearch.range.queries import place_encoder
 from geosearch.range.records import POINT, Layout
 from geosearch.range.store import BankRow, bank_of, read_bank
 
@@ -111,15 +111,15 @@ def refresh(
     started = time.perf_counter()
     url, options = address(database), options or Retrieval()
     with connect(url, autocommit=True) as conn, _alone(conn, name) as row:
-        with connect(url) as other:
-            bank = read_bank(other, name)
-        encoder = encoder or load_encoder(bank)
+        encoder = encoder or place_encoder(row.encoder, row.key_dimension)
         facts = {
             **options.to_dict(),
             "precision": precision,
-            "built_at": row.built_at.isoformat() if row.built_at else None,
+            "built_at": row.built_at and row.built_at.isoformat(),
             "encoder_sha256": encoder.info.weights_sha256,
         }
+        if row.built_at is None:
+            raise InputError(f"bank {name} is not finished; fill it, or drop it and build it anew")
         anew = _begin(conn, row, facts, anew)
         with connect(url) as reader:
             changes, images, missing = _look(reader, row, None if anew else row.stored_changes)
@@ -127,6 +127,8 @@ def refresh(
             return RefreshReport(name, images, unchanged=images, up_to_date=True, seconds=time.perf_counter() - started)
         from geosearch.range.soft import SoftRetrieval
 
+        with connect(url) as other:
+            bank = read_bank(other, name)
         run = _Run(conn, row, SoftRetrieval(bank, options, device, precision, encoder), batch)
         added, moved = run.go(missing, progress)
         with conn.transaction():

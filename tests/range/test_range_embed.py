@@ -50,7 +50,7 @@ def test_rows_columns_and_embeddings(tmp_path: Path, options: Retrieval | None) 
     assert relative(vectors(table, 32), truth.embedding) < 1e-5
     assert report.mass_sem == pytest.approx(truth.mass_sem.mean(), rel=1e-4)
     assert report.mass_geo == pytest.approx(truth.mass_geo.mean(), rel=1e-4)
-    assert said == [(4096, None), (5000, None)]
+    assert said == [(4096, 5000), (5000, 5000)]
 
 
 def test_rows_that_are_no_place_stay_with_the_reason(tmp_path: Path) -> None:

@@ -66,13 +66,13 @@ def location(
     out: Annotated[Path, typer.Option("--out", help="Folder of the run: views, checkpoint, log, the finished model.")],
     steps: Annotated[
         int, typer.Option("--steps", min=1, help="Steps in all; a longer run goes on from a shorter.")
-    ] = 1000,
+    ] = 500,
     places: Annotated[
         int, typer.Option("--places", min=100, help="Places to learn from, three views of each.")
     ] = 48000,
     degree: Annotated[
         int, typer.Option("--degree", min=1, max=40, help="Spherical harmonics below this degree: how fine it is.")
-    ] = 20,
+    ] = 10,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the places, the weights and the batches.")] = 22,
     device: Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1 …")] = "cpu",
     every: Annotated[int, typer.Option("--every", min=1, help="Steps between checkpoints.")] = 250,

@@ -37,17 +37,17 @@ LOG_EVERY = 50
 class Options:
     """What a run is made of. Degree, width and places shape the run and cannot change in the middle of one."""
 
-    steps: int = 1000
+    steps: int = 500
     places: int = 48_000
     batch: int = 1024
-    degree: int = 20
+    degree: int = 10
     width: int = 512
     hidden_layers: int = 2
     dropout: float = 0.0
     learning_rate: float = 1e-3
     weight_decay: float = 0.1
-    smoothness: float = 2.0  # harmonics of degree l are scaled by (1 + l)^−smoothness while the network learns
-    same_m: float = 300e3  # views of places nearer than this count as right for one another
+    smoothness: float = 1.0  # harmonics of degree l are scaled by (1 + l)^−smoothness while the network learns
+    same_m: float = 450e3  # views of places nearer than this count as right for one another
     scale: float | None = None  # what cosines are multiplied by; None: learned
     warmup: int = 100
     average: float = 0.995  # exponential average of the weights, which is what is kept

@@ -38,7 +38,7 @@ end $$;
 comment on function geosearch.place_point is
     'The point that stands for a place in cells and banks (geosearch.place_cap), as longitude and latitude.';
 
--- Neither a seq scan nor a bitmap gives places in their order; the walk along the key does.
+-- Reading keys is half of the time: where all places count, that is done once, and what exp gives is kept as vectors.
 create function geosearch.range_weights(
     found_bank geosearch.bank, place geography, beta float8, tau_sem float8, tau_geo float8, min_cos float8, mode text,
     k int,
@@ -56,15 +56,23 @@ declare
     relation constant text := 'bank_' || found_bank.name;
     -- Logits, tau times cosine; in $2 … $5 tau is multiplied in, with the sign that <#> turns.
     logits constant text[] := array['$2 * (b.key <#> $1)', '(b.x * $3 + b.y * $4 + b.z * $5)'];
-    -- What a softmax weighs in all; so little that it counts for nothing where smaller numbers could vanish, an error.
-    shares constant float8[] := array[case beta when 0 then 0 else greatest(beta, 1e-30) end,
-                                      case beta when 1 then 0 else greatest(1 - beta, 1e-30) end];
+    -- What a softmax weighs in all; a share of 1e-9 is lost among the rest, a smaller one could underflow, an error.
+    shares constant float8[] := array[case beta when 0 then 0 else greatest(beta, 1e-9) end,
+                                      case beta when 1 then 0 else greatest(1 - beta, 1e-9) end];
     near_enough constant text := case when min_cos is null then 'true' else logits[2] || ' >= $6' end;
-    shift float8[];
-    total float8[];
-    least_logit float8[];
+    -- array(select … order by) is in that order by definition; the walk along the key spares the sorting.
+    of_block constant text := 'array(select %s from geosearch.%I b where b.place between g.block * 2000'
+        ' and g.block * 2000 + 1999 order by b.place)';
+    terms text[];
     north float8;
     east float8;
+    x float8;
+    y float8;
+    z float8;
+    shift float8[];
+    total float8[];
+    sem vector[];
+    geo vector[];
     kept record;
     chosen record;
     chosen_places int[];
@@ -107,50 +115,62 @@ begin
     end if;
     north := radians(st_y(place::geometry));
     east := radians(st_x(place::geometry));
+    x := tau_geo * cos(north) * cos(east);
+    y := tau_geo * cos(north) * sin(east);
+    z := tau_geo * sin(north);
 
-    -- What is taken off before exp: no cosine is above 1, and tau above that. Only where e^(-2 tau) is no number of
-    -- double precision, or keys are longer, the greatest logit is looked for. exp(-746) would be an error: hence -700.
+    -- What is taken off before exp: no cosine is above 1, so tau will do, unless all are so far below it that e^-60, the
+    -- least that is reckoned with, would count among them. Then, and where keys are longer than 1 or tau makes much of
+    -- a thousandth, which they may be, it is the greatest logit.
     shift := array[tau_sem, tau_geo];
-    if greatest(tau_sem, tau_geo) > 300 or not found_bank.keys_normalised then
-        execute format('select array[%s, %s] from geosearch.%I b',
-            case when beta > 0 then format('max(%s)', logits[1]) else 'null' end,
-            case when beta < 1 then format('max(%s)', logits[2]) else 'null' end, relation) into shift
-            using query, -tau_sem, tau_geo * cos(north) * cos(east), tau_geo * cos(north) * sin(east), tau_geo * sin(north);
+    terms := array[format('exp(greatest(-60, %s - $7))', logits[1]), format('exp(greatest(-60, %s - $8))', logits[2])];
+    if min_cos is not null then
+        terms[2] := format('case when %s then %s else 0 end', near_enough, terms[2]);
     end if;
-    execute format('select array[%s, %s], %s from geosearch.%I b',
-        case when beta > 0 then format('sum(exp(greatest(-700, %s - $7)))', logits[1]) else 'null' end,
-        case when beta < 1 then format('sum(exp(greatest(-700, %s - $8))) filter (where %s)', logits[2], near_enough)
-             else 'null' end,
-        case when beta = 0 then format('count(*) filter (where %s)', near_enough) else '$9' end, relation)
-        into total, places
-        using query, -tau_sem, tau_geo * cos(north) * cos(east), tau_geo * cos(north) * sin(east), tau_geo * sin(north),
-            tau_geo * min_cos, shift[1], shift[2], found_bank.places;
-    if beta < 1 and total[2] is null then
-        raise no_data_found using
-            message = format('no place of bank %s lies within %s degrees of this one', found_bank.name,
-                             round(degrees(acos(min_cos))::numeric, 3)),
-            hint = format('Lower min_cos, which is %s, or leave it out.', min_cos);
-    end if;
+    for attempt in 1 .. 2 loop
+        if attempt = 2 or not found_bank.keys_normalised or greatest(tau_sem, tau_geo) > 300 then
+            execute format('select array[%s, %s] from geosearch.%I b',
+                case when beta > 0 then format('max(%s)', logits[1]) else 'null' end,
+                case when beta < 1 then format('max(%s) filter (where %s)', logits[2], near_enough) else 'null' end,
+                relation) into shift using query, -tau_sem, x, y, z, tau_geo * min_cos;
+        end if;
+        if beta < 1 and shift[2] is null then
+            raise no_data_found using
+                message = format('no place of bank %s lies within %s degrees of this one', found_bank.name,
+                                 round(degrees(acos(min_cos))::numeric, 3)),
+                hint = format('Lower min_cos, which is %s, or leave it out.', min_cos);
+        elsif mode = 'soft' then
+            execute format(
+                'select array_agg(w.sem::vector order by w.block), array_agg(w.geo::vector order by w.block),'
+                ' array_agg(w.block order by w.block), array[sum((select sum(u) from unnest(w.sem) u)),'
+                ' sum((select sum(u) from unnest(w.geo) u))],'
+                ' sum((select count(*) from unnest(coalesce(w.sem, w.geo)) u where u > 0))'
+                ' from (select g.block, %s as sem, %s as geo from generate_series(0, $9) g (block) offset 0) w',
+                case when beta > 0 then format(of_block, terms[1], relation) else 'null::float8[]' end,
+                case when beta < 1 then format(of_block, terms[2], relation) else 'null::float8[]' end)
+                into sem, geo, blocks, total, places
+                using query, -tau_sem, x, y, z, tau_geo * min_cos, shift[1], shift[2], (found_bank.places - 1) / 2000;
+        else
+            execute format('select array[%s, %s] from geosearch.%I b',
+                case when beta > 0 then format('sum(%s)', terms[1]) else 'null' end,
+                case when beta < 1 then format('sum(%s)', terms[2]) else 'null' end, relation)
+                into total using query, -tau_sem, x, y, z, tau_geo * min_cos, shift[1], shift[2];
+        end if;
+        exit when least(total[1], total[2]) > 1e-9;
+    end loop;
 
     mass_sem := 1;
     mass_geo := 1;
     if mode = 'soft' then
-        -- Normalised, and none below e^-60: single precision would lose it anyway, and computes slowly below 1e-38.
-        least_logit := array[-60 + ln(total[1] / nullif(shares[1], 0)), -60 + ln(total[2] / nullif(shares[2], 0))];
-        execute format(
-            'select array_agg(w.weights), array_agg(w.block) from ('
-            ' select g.block, array(select %s from geosearch.%I b'
-            '     where b.place between g.block * 2000 and g.block * 2000 + 1999 order by b.place)::vector as weights'
-            ' from generate_series(0, $13) g (block) offset 0) w%s',
-            concat_ws(' + ',
-                case when beta > 0 then format('$9 * exp(greatest($11, %s - $7))', logits[1]) end,
-                case when beta < 1 then format('case when %s then $10 * exp(greatest($12, %s - $8)) else 0 end',
-                                               near_enough, logits[2]) end),
-            relation, case when beta = 0 then ' where vector_norm(w.weights) > 0' else '' end)
-            into weights, blocks
-            using query, -tau_sem, tau_geo * cos(north) * cos(east), tau_geo * cos(north) * sin(east),
-                tau_geo * sin(north), tau_geo * min_cos, shift[1], shift[2], shares[1] / total[1], shares[2] / total[2],
-                least_logit[1], least_logit[2], (found_bank.places - 1) / 2000;
+        -- Normalised and mixed in single precision, which the products with the values are.
+        select array_agg(m.weights order by m.block), array_agg(m.block order by m.block) into weights, blocks
+        from (select b.block,
+                     case when beta = 1 then b.sem * array_fill(shares[1] / total[1], array[vector_dims(b.sem)])::vector
+                          when beta = 0 then b.geo * array_fill(shares[2] / total[2], array[vector_dims(b.geo)])::vector
+                          else b.sem * array_fill(shares[1] / total[1], array[vector_dims(b.sem)])::vector
+                               + b.geo * array_fill(shares[2] / total[2], array[vector_dims(b.geo)])::vector end as weights
+              from unnest(sem, geo, blocks) b (sem, geo, block) offset 0) m
+        where vector_norm(m.weights) > 0;
         return;
     end if;
 
@@ -161,11 +181,10 @@ begin
             ' select array_agg(b.place) as places, array_agg(b.logit) as logits, max(b.logit) as first from best b',
             logits[softmax], relation, case when softmax = 2 then near_enough else 'true' end)
             into kept
-            using query, -tau_sem, tau_geo * cos(north) * cos(east), tau_geo * cos(north) * sin(east),
-                tau_geo * sin(north), tau_geo * min_cos, case when mode = 'top1' then 1 else k end;
+            using query, -tau_sem, x, y, z, tau_geo * min_cos, case when mode = 'top1' then 1 else k end;
         select chosen_places || array_agg(p.place),
                chosen_weights || array_agg(shares[softmax] * p.weight / p.all_weights),
-               least(1, sum(exp(greatest(-700, p.logit - shift[softmax]))) / total[softmax])
+               least(1, sum(exp(greatest(-60, p.logit - shift[softmax]))) / total[softmax])
         into chosen_places, chosen_weights, covered
         from (select e.*, sum(e.weight) over () as all_weights
               from (select u.place, u.logit,

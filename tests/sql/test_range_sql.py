@@ -7,7 +7,7 @@ import re
 import numpy as np
 import psycopg
 import pytest
-from range_truth import Arrays, ask, encode, error, install_encoder, make_bank, random_arrays, truth, units
+from range_truth import Arrays, ask, encode, error, fill, install_encoder, make_bank, random_arrays, truth, units
 
 KEYS, VALUES = 8, 5
 SIZES = {"one": 1, "two": 2, "small": 300, "full": 4000, "blocks": 4321}
@@ -109,6 +109,33 @@ def test_a_constant_value_is_expected_everywhere(banks):
                         banks, "constant", 31.0, -7.0, beta=beta, tau_sem=tau, tau_geo=tau, mode=mode, k=9
                     )
                     assert embedding[0] == pytest.approx(0.7, rel=2e-6)
+
+
+def test_keys_that_are_a_little_longer_than_1_overflow_nothing(banks):
+    """As finish_bank lets them: their cosines are above 1, and a large tau makes much of it."""
+    arrays = random_arrays(300, KEYS, VALUES, seed=8)
+    query = encode(banks, "toy", 10.0, 45.0)
+    arrays.keys[7] = query * 1.0009
+    with banks.transaction(force_rollback=True):
+        make_bank(banks, "longer", arrays)
+        for tau in (299.0, 301.0, 1e6):
+            embedding, _ = ask(banks, "longer", 10.0, 45.0, beta=1.0, tau_sem=tau)
+            right = truth(arrays, query, 10.0, 45.0, beta=1.0, tau_sem=tau)
+            assert error(embedding[:VALUES], right.expected) <= 1e-7 * tau
+
+
+def test_keys_of_any_length_are_asked_where_the_bank_says_so(banks):
+    arrays = random_arrays(2100, KEYS, VALUES, seed=9)
+    np.multiply(arrays.keys, np.geomspace(0.01, 30, 2100)[:, None], out=arrays.keys, casting="same_kind")
+    with banks.transaction(force_rollback=True):
+        banks.execute("select geosearch.create_bank('long', 'toy', %s, %s)", [KEYS, VALUES])
+        banks.execute("update geosearch.bank set keys_normalised = false where name = 'long'")
+        fill(banks, "long", arrays)
+        banks.execute("select geosearch.finish_bank('long')")
+        for options in ({"beta": 1.0}, {"mode": "topk", "k": 5}):
+            embedding, _ = ask(banks, "long", 10.0, 45.0, **options)
+            right = truth(arrays, encode(banks, "toy", 10.0, 45.0), 10.0, 45.0, **options)
+            assert error(embedding[:VALUES], right.expected) <= 1e-4
 
 
 def test_tau_goes_from_the_mean_of_all_to_the_nearest_one(banks):

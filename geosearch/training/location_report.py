@@ -11,7 +11,7 @@ from geosearch.bluemarble.tiles import TILE_M, land_tiles
 from geosearch.encoders.base import Encoder
 from geosearch.encoders.places import PlaceEncoder
 from geosearch.encoders.registry import load
-from geosearch.errors import ModelError
+from geosearch.errors import InputError, ModelError
 from geosearch.geometry import Floats, distance_m, unit_vectors
 from geosearch.training.report import Encodes, encode, tile_pictures
 from geosearch.training.split import split
@@ -68,6 +68,8 @@ def measure(model: EncodesPlaces, images: Encodes, count: int = 6000, seen: int 
     Beside the model stand chance and the nearest seen tile: its vector as the query. That asks for as many vectors as
     tiles, and on held-out ground it is 450 km away at least.
     """
+    if seen == count:
+        raise InputError(f"{seen} tiles to remember would be the {count} that are searched; give another number of one")
     lat, lon = land_tiles(count, -84.0, 84.0)
     known = _known(seen)
     database = encode(images, tile_pictures((lat, lon))).astype(np.float64)

@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 from geosearch.bluemarble.tiles import land_tiles  # noqa: E402
 from geosearch.encoders.harmonics import spherical_harmonics  # noqa: E402
 from geosearch.encoders.registry import load  # noqa: E402
-from geosearch.errors import InputError  # noqa: E402
+from geosearch.errors import InputError, ModelError  # noqa: E402
 from geosearch.geometry import distance_m, unit_vectors  # noqa: E402
 from geosearch.training import location, location_report, place_views  # noqa: E402
 from geosearch.training.location import Options, folded, input_gain, learn  # noqa: E402
@@ -164,6 +164,17 @@ def test_a_perfect_encoder_has_perfect_figures_and_a_meaningless_memory_those_of
         assert by[ground, "model"]["cosine"] == 1
     assert sum(cap["places"] for cap in report["caps"]) == by["held out", "model"]["places"]
     assert report["tiles"] > by["held out", "model"]["places"] + by["seen", "model"]["places"], "guards are neither"
+
+
+def test_figures_are_refused_where_they_would_say_nothing():
+    with pytest.raises(InputError, match="would be the 300 that are searched"):
+        location_report.measure(None, None, 300, 300)
+    with pytest.raises(ModelError, match="mini-clip reads no places"):
+        location_report.load_pair("mini-clip")
+    with pytest.raises(ModelError, match="does not say which image model"):
+        location_report.load_pair("coordinates:wrap")
+    with pytest.raises(ModelError, match="gives 256 numbers, features:mini-clip 1024"):
+        location_report.load_pair("mini-location", "features:mini-clip")
 
 
 def test_the_card_says_what_was_measured():

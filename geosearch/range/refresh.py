@@ -137,6 +137,7 @@ def refresh(
                 "update geosearch.bank set stored_at = now(), stored_changes = %s where id = %s and stored_with = %s",
                 [changes, row.id, Jsonb(facts)],
             ).rowcount
+            conn.execute("select geosearch.fold_changes('image')")  # or the count's rows would only ever grow
         if not finished:
             raise _dropped(name)
     return RefreshReport(

@@ -91,6 +91,17 @@ def test_it_is_computed_once_a_row_and_for_no_row_more(built, superuser_url, que
     assert found == (calls,)
 
 
+def test_a_parallel_worker_computes_the_same(built):
+    conn = built.conn
+    query = "select id, embedding::text from geosearch.range_bank order by id"
+    alone = conn.execute(query).fetchall()
+    name = "debug_parallel_query" if conn.info.server_version >= 160000 else "force_parallel_mode"
+    with conn.transaction(force_rollback=True):
+        conn.execute(f"set local {name} = on")
+        assert "Workers Planned" in str(conn.execute(f"explain {query}").fetchall())
+        assert conn.execute(query).fetchall() == alone
+
+
 def test_the_view_shows_what_its_reader_may_see(built):
     """It reads with the rights of whoever reads it."""
     conn = built.conn

@@ -167,14 +167,12 @@ class SoftRetrieval:
         weights = torch.softmax(logits, 1, dtype=torch.float32)
         if self.options.mode == "soft":
             return weights
-        kept, places = weights.topk(self.options.kept(logits.shape[1]), dim=1)
+        keep = _greatest(logits, self.options.kept(logits.shape[1]))
+        kept = weights.mul_(keep)
         mass.copy_(kept.sum(1))
         if self.options.mode == "mean":
-            # By their logits: far from the best, weights are too small to be told from 0.
-            chosen, places = logits.topk(kept.shape[1], dim=1)
-            mass.copy_(weights.gather(1, places).sum(1))
-            kept = (chosen > -torch.inf).float()
-        return weights.zero_().scatter_(1, places, kept / kept.sum(1, keepdim=True))
+            kept = keep.float()
+        return kept.div_(kept.sum(1, keepdim=True))
 
     def _mask(
         self, logits: torch.Tensor, cosines: torch.Tensor, start: int, named: tuple[Floats, Floats] | None
@@ -186,3 +184,17 @@ class SoftRetrieval:
             row = start + int(none[0, 0])
             raise no_place_near(row, float(named[0][row]), float(named[1][row]), self.options.min_cos)
         return logits
+
+
+def _greatest(logits: torch.Tensor, count: int) -> torch.Tensor:
+    """Return which of N logits (m, N) are the `count` greatest of their row, of equal ones the first; never -inf.
+
+    Not which weights: far from the best those are all 0, and for a small τ all equal.
+    """
+    border = logits.topk(count, dim=1).values[:, -1:]
+    keep = logits >= border
+    if (keep.sum(1) > count).any():
+        above, equal = logits > border, logits == border
+        room = count - above.sum(1, keepdim=True)
+        keep = above | (equal & (equal.cumsum(1, dtype=torch.int32) <= room))
+    return keep & (logits > -torch.inf)

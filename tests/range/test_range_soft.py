@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -123,3 +125,16 @@ def test_refusals_name_the_row() -> None:
     near_first[1][260] += 1 if bank.lon[0] < 0 else -1
     with pytest.raises(InputError, match="row 260: no place of the bank"):
         SoftRetrieval(bank, Retrieval(beta=0, min_cos=0.99999999)).embed(*near_first, queries[:261])
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("mode", ["topk", "top1", "mean"])
+def test_of_equal_places_the_first_is_kept_and_a_small_tau_hides_no_order(mode: str, device: str) -> None:
+    bank = random_bank(40)
+    twice = replace(bank, keys=np.concatenate([bank.keys[:20], bank.keys[:20]]))  # other places, other values
+    lat, lon, queries = random_queries(100, 12)
+    for options in (Retrieval(1, 10, mode=mode, k=5), Retrieval(0.5, 1e-6, 1e-6, mode=mode, k=5)):
+        truth = embed(twice, lat, lon, options, queries)
+        found = SoftRetrieval(twice, options, device).retrieve(lat, lon, queries)
+        assert relative(found.embedding.cpu().numpy(), truth.embedding) < 1e-5
+        np.testing.assert_allclose(found.mass_sem.cpu(), truth.mass_sem, rtol=1e-4)

@@ -70,6 +70,15 @@ begin
             message = pg_catalog.format('there is a bank %s already', name),
             hint = 'Choose another name, or drop it first: geosearch range drop, or select geosearch.drop_bank(name).';
     end if;
+    select c.relname into relation from pg_catalog.pg_class c
+    where c.relnamespace = 'geosearch'::regnamespace
+      and c.relname = any (array['bank_' || name, 'bank_' || name || '_values', 'range_' || name,
+                                 'range_' || name || '_stored']);
+    if found then
+        raise duplicate_table using
+            message = pg_catalog.format('a bank %s would need the name of %s, which there is already', name, relation),
+            hint = 'Choose another name.';
+    end if;
     select m.dimension into encoder_dimension from geosearch.model m where m.name = create_bank.encoder;
     if encoder_dimension <> key_dimension then
         raise invalid_parameter_value using
@@ -99,10 +108,10 @@ begin
             values vector not null,
             primary key (block, component)
         )', 'bank_' || name || '_values');
-    -- 8 kB hold a row up to 1 900 numbers. What is stored apart is read nine times slower.
+    -- What it refers to, the images, finish_bank says. 8 kB hold a row up to 1 900 numbers. What is stored apart is read nine times slower.
     execute pg_catalog.format(
         'create table geosearch.%I (
-            image_id bigint primary key references geosearch.image (id) on delete cascade,
+            image_id bigint primary key,
             embedding vector(%s) not null,
             geom geometry(Point, 4326) not null
         )', 'range_' || name || '_stored', key_dimension + value_dimension);
@@ -225,7 +234,7 @@ begin
         return;
     end if;
     execute pg_catalog.format('drop view if exists geosearch.%I', 'range_' || name);
-    execute pg_catalog.format('drop table geosearch.%I, geosearch.%I, geosearch.%I',
+    execute pg_catalog.format('drop table if exists geosearch.%I, geosearch.%I, geosearch.%I',
         'range_' || name || '_stored', 'bank_' || name || '_values', 'bank_' || name);
 end $$;
 comment on function geosearch.drop_bank is 'Removes a bank, its tables, its view and what was stored by it. For admins.';
@@ -235,3 +244,15 @@ revoke all on function
     from public;
 grant execute on function geosearch.bank_of to geosearch_admin, geosearch_ingest, geosearch_read;
 grant execute on function geosearch.create_bank, geosearch.drop_bank to geosearch_admin;
+
+-- 74_range.sql makes the views anew where it was replaced; this where it was not.
+do $$
+declare
+    bank text;
+begin
+    for bank in select b.name from geosearch.bank b
+                where b.built_at is not null and pg_catalog.to_regproc('geosearch.range_embedding') is not null loop
+        execute pg_catalog.format('drop view if exists geosearch.%I', 'range_' || bank);
+        perform geosearch.create_bank_view(bank);
+    end loop;
+end $$;

@@ -12,6 +12,7 @@ as $$
 declare
     found_bank constant geosearch.bank := geosearch.bank_of(name);
     again constant text := 'Fill it again: geosearch.drop_bank(name), then build or create it anew.';
+    stored constant text := 'range_' || name || '_stored';
     whole record;
     wrong record;
 begin
@@ -29,6 +30,12 @@ begin
         raise data_exception using
             message = pg_catalog.format('place %s of bank %s is missing', wrong.place, name), hint = again;
     end if;
+    -- Multiplied with another one that is as small, what is nearer 0 than that would underflow, an error.
+    execute pg_catalog.format(
+        'update geosearch.%I b set x = case when abs(b.x) < $1 then 0 else b.x end,'
+        ' y = case when abs(b.y) < $1 then 0 else b.y end, z = case when abs(b.z) < $1 then 0 else b.z end'
+        ' where abs(b.x) < $1 and b.x <> $2 or abs(b.y) < $1 and b.y <> $2 or abs(b.z) < $1 and b.z <> $2',
+        'bank_' || name) using 1e-50::float8, 0::float8;
     execute pg_catalog.format(
         'select b.place, vector_norm(b.key) as length, b.x * b.x + b.y * b.y + b.z * b.z as square'
         ' from geosearch.%I b where not b.x * b.x + b.y * b.y + b.z * b.z between 1::float8 - $1 and 1::float8 + $1'
@@ -44,12 +51,12 @@ begin
     end if;
     -- The key of that table leaves no component twice; so the right number of them within bounds are all of them.
     execute pg_catalog.format(
-        'select s.block, count(v.component) as components, min(v.component) as first, max(v.component) as last,'
+        'select s.block, pg_catalog.count(v.component) as components, min(v.component) as first, max(v.component) as last,'
         ' min(vector_dims(v.values)) as shortest, max(vector_dims(v.values)) as longest,'
         ' least(2000, $1 - s.block * 2000) as due'
         ' from pg_catalog.generate_series(0, ($1 - 1) / 2000) s (block)'
         ' left join geosearch.%1$I v on v.block = s.block group by s.block'
-        ' having count(v.component) <> $2 or min(v.component) <> 0 or max(v.component) <> $2 - 1'
+        ' having pg_catalog.count(v.component) <> $2 or min(v.component) <> 0 or max(v.component) <> $2 - 1'
         ' or min(vector_dims(v.values)) <> least(2000, $1 - s.block * 2000)'
         ' or max(vector_dims(v.values)) <> least(2000, $1 - s.block * 2000)'
         ' union all select v.block, count(*), 0, 0, 0, 0, 0 from geosearch.%1$I v'
@@ -69,6 +76,12 @@ begin
     end if;
 
     update geosearch.bank b set places = whole.places, built_at = pg_catalog.now() where b.id = found_bank.id;
+    -- Not by create_bank: whoever writes images waits from here to the end of the transaction.
+    if not exists (select from pg_catalog.pg_constraint c
+                   where c.contype = 'f' and c.conrelid = pg_catalog.format('geosearch.%I', stored)::regclass) then
+        execute pg_catalog.format('alter table geosearch.%I add foreign key (image_id) references geosearch.image (id)'
+                                  ' on delete cascade', stored);
+    end if;
     perform geosearch.create_bank_view(name);
     execute pg_catalog.format('analyze geosearch.%I', 'bank_' || name);
     execute pg_catalog.format('analyze geosearch.%I', 'bank_' || name || '_values');

@@ -59,7 +59,7 @@ declare
     -- What a softmax weighs in all; a share of 1e-9 is lost among the rest, a smaller one could underflow, an error.
     shares constant float8[] := array[case beta when 0 then 0 else greatest(beta, 1e-9) end,
                                       case beta when 1 then 0 else greatest(1 - beta, 1e-9) end];
-    near_enough constant text := case when min_cos is null then 'true' else logits[2] || ' >= $6' end;
+    near_enough constant text := case when min_cos > -1 then logits[2] || ' >= $6' else 'true' end;
     -- array(select … order by) is in that order by definition; the walk along the key spares the sorting.
     of_block constant text := 'array(select %s from geosearch.%I b where b.place between g.block * 2000'
         ' and g.block * 2000 + 1999 order by b.place)';
@@ -113,8 +113,12 @@ begin
                              found_bank.encoder, vector_dims(query), found_bank.name, found_bank.key_dimension),
             hint = 'Install the encoder that the bank was built with, or build the bank anew.';
     end if;
-    north := radians(st_y(place::geometry));
-    east := radians(st_x(place::geometry));
+    -- A product of float8 that underflows is an error: whatever is too small to matter is made larger, or 0.
+    tau_sem := greatest(tau_sem, 1e-100);
+    tau_geo := greatest(tau_geo, 1e-100);
+    min_cos := case when abs(min_cos) < 1e-50 then 0 else min_cos end;
+    north := case when abs(st_y(place::geometry)) < 1e-50 then 0 else radians(st_y(place::geometry)) end;
+    east := case when abs(st_x(place::geometry)) < 1e-50 then 0 else radians(st_x(place::geometry)) end;
     x := tau_geo * cos(north) * cos(east);
     y := tau_geo * cos(north) * sin(east);
     z := tau_geo * sin(north);

@@ -19,6 +19,8 @@ declare
     found_space geosearch.space;
     spaces text[];
 begin
+    -- The lock on images first, then those on the bank: drop_bank takes them in this order, and would be a deadlock.
+    perform from geosearch.image i where false;
     if space is null then
         select array[s.name] into spaces from geosearch.space s where s.id = found_bank.value_space_id;
         if spaces is null then

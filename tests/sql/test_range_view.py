@@ -127,6 +127,7 @@ def test_files_of_sql_are_installed_anew_beneath_banks(built, database_url):
     files = [row[0] for row in conn.execute("select name from geosearch.installed_sql order by name").fetchall()]
     for some in ([name for name in files if name[0] == "7"], ["74_range.sql"], ["72_banks.sql"], files):
         conn.execute("update geosearch.installed_sql set sha256 = '' where name = any (%s)", [some])
+        conn.execute("comment on view geosearch.range_bank is 'as an older release made it'")
         conn.commit()
         assert migrate(database_url) == [f"installed sql/{name}" for name in some]
         assert conn.execute(about).fetchone() == before

@@ -63,6 +63,7 @@ declare
     -- array(select … order by) is in that order by definition; the walk along the key spares the sorting.
     of_block constant text := 'array(select %s from geosearch.%I b where b.place between g.block * 2000'
         ' and g.block * 2000 + 1999 order by b.place)';
+    there boolean;
     terms text[];
     north float8;
     east float8;
@@ -105,6 +106,14 @@ begin
             message = format('bank %s is not finished: it has no places yet', found_bank.name),
             hint = format('Fill its tables, then: select geosearch.finish_bank(%L). Or build it from spaces: '
                           'geosearch.build_bank.', found_bank.name);
+    end if;
+    -- Dropped and built anew since this snapshot was taken, its rows cannot be seen.
+    execute format('select exists (select from geosearch.%I b where b.place = $1)', relation)
+        into there using found_bank.places - 1;
+    if not there then
+        raise serialization_failure using
+            message = format('bank %s was built anew meanwhile, or has lost places', found_bank.name),
+            hint = 'Ask again, in a new transaction; if that does not help, build it anew.';
     end if;
     query := geosearch.encode_place(found_bank.encoder, place);
     if vector_dims(query) <> found_bank.key_dimension then

@@ -72,3 +72,19 @@ def test_a_name_that_other_objects_need_is_refused(built, name):
     with pytest.raises(psycopg.errors.DuplicateTable, match=f"a bank {name} would need the name of bank_") as caught:
         built.build(name=name)
     assert caught.value.diag.message_hint == "Choose another name."
+
+
+@pytest.mark.parametrize("mode", ["soft", "topk", "top1", "mean"])
+def test_a_bank_that_was_built_anew_since_the_snapshot_is_asked_again(built, database_url, mode):
+    question = f"select geosearch.range_embedding('bank', 'POINT(1 2)', mode => '{mode}')::text"
+    with connect(database_url) as reader:
+        reader.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        before = reader.execute("select count(*) from geosearch.bank").fetchone()
+        assert before == (1,)
+        built.conn.execute("select geosearch.drop_bank('bank')")
+        assert built.build() == 12
+        built.conn.commit()
+        with pytest.raises(psycopg.errors.SerializationFailure, match="bank bank was built anew meanwhile"):
+            reader.execute(question)
+        reader.rollback()
+        assert reader.execute(question).fetchone() == built.conn.execute(question).fetchone()

@@ -27,7 +27,7 @@ def write_folder(folder: Path, module: SirenLocation, config: dict[str, Any], *,
     Raises ModelError where config contradicts the module or a weight is not finite.
     """
     import torch
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     stated = {"family": "satclip", **config, **{key: getattr(module, key) for key in SHAPE}}
     for key in SHAPE:
@@ -40,7 +40,9 @@ def write_folder(folder: Path, module: SirenLocation, config: dict[str, Any], *,
         if not torch.isfinite(value).all():
             raise ModelError(f"{folder}: {name} holds numbers that are not finite in {kind}; train again")
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, str(folder / WEIGHTS), metadata={"format": "pt"})
+    # Not save_file, which leaves a file that only its owner may read.
+    (folder / "model.tmp").write_bytes(save(tensors, metadata={"format": "pt"}))
+    (folder / "model.tmp").replace(folder / WEIGHTS)
     (folder / CONFIG).write_text(json.dumps(stated, indent=2, sort_keys=True) + "\n", "utf-8")
 
 

@@ -137,13 +137,14 @@ def write_tokenizer(out: Path) -> Callable[[list[str]], Tensor]:
 
 def write_weights(model: nn.Module, out: Path) -> None:
     """Write ``model.safetensors`` in half precision."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     state = {
         k: v.detach().cpu().half().contiguous() if v.is_floating_point() else v.cpu()
         for k, v in model.state_dict().items()
     }
-    save_file(state, out / "model.tmp", metadata={"format": "pt"})
+    # Not save_file, which leaves a file that only its owner may read.
+    (out / "model.tmp").write_bytes(save(state, metadata={"format": "pt"}))
     (out / "model.tmp").replace(out / "model.safetensors")
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +51,21 @@ def test_dropout_is_for_training_alone() -> None:
     assert not torch.equal(module(harmonics), module(harmonics))
     module.eval()
     assert torch.equal(module(harmonics), module(harmonics))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="rights of files are POSIX's")
+def test_weights_may_be_read_by_whom_any_new_file_may(module: SirenLocation, tmp_path: Path) -> None:
+    from geosearch.training.clip import write_weights
+
+    before = os.umask(0o022)
+    try:
+        write_folder(tmp_path / "place", module, ALIGNED)
+        write_weights(module, tmp_path)
+    finally:
+        os.umask(before)
+    for folder in (tmp_path / "place", tmp_path):
+        assert stat.S_IMODE((folder / "model.safetensors").stat().st_mode) == 0o644
+        assert not list(folder.glob("*.tmp"))
 
 
 @pytest.mark.parametrize("half", [False, True])

@@ -301,6 +301,7 @@ def test_files_that_are_not_geoclip(tmp_path: Path) -> None:
         ("LocEnc2.head.0.weight", torch.zeros(512, 512), r"LocEnc2\.head\.0\.weight is \(512, 512\), it must be"),
         ("LocEnc0.capsule.0.b", None, r"LocEnc0\.capsule\.0\.b is missing"),
         ("LocEnc1.capsule.3.bias", torch.full((1024,), torch.inf), "not finite"),
+        ("LocEnc3.head.0.bias", torch.zeros(512), r"holds LocEnc3\.head\.0\.bias besides"),
     ):
         torch.save({k: v for k, v in {**state, key: value}.items() if v is not None}, path)
         with pytest.raises(ModelError, match=words):

@@ -90,6 +90,9 @@ class CsvRows:
                 break
             except csv.Error as error:
                 reason = f"not readable as CSV ({error})"
+            if row and lines.ended and not reason:
+                # Only within a quotation is a line asked for after the last: it may have swallowed good rows.
+                reason = "a quotation mark is opened and not closed on this line"
             if len(row) == width and not reason:
                 block.rows.append(row)
                 block.lines.append(number)
@@ -138,6 +141,7 @@ class _Lines:
         self._text = text
         self._back: deque[str] = deque()
         self.number = 0
+        self.ended = False
         self.taken: list[str] = []
 
     def __iter__(self) -> _Lines:
@@ -146,6 +150,7 @@ class _Lines:
     def __next__(self) -> str:
         line = self._back.popleft() if self._back else self._text.readline(_LINE_CHARACTERS)
         if not line:
+            self.ended = True
             raise StopIteration
         self.number += 1
         self.taken.append(line)
@@ -153,4 +158,5 @@ class _Lines:
 
     def give_back(self, lines: list[str]) -> None:
         self._back.extendleft(reversed(lines))
+        self.ended = False
         self.number -= len(lines)

@@ -65,6 +65,17 @@ def test_a_quote_never_closed_does_not_swallow_the_rest(tmp_path: Path) -> None:
     assert "quotation mark" in last[3]
 
 
+@pytest.mark.parametrize("tail", [b"", b"\n"])
+def test_a_quote_never_closed_in_the_last_column(tail: bytes, tmp_path: Path) -> None:
+    rows, lines, rejects = rows_of(written(tmp_path, b'a,b\n1,"x\ny"\n2,"open\n3,4\n5,6' + tail))
+    assert rows == [["1", "x\ny"], ["3", "4"], ["5", "6"]]
+    assert lines == [2, 5, 6]
+    assert list(rejects) == [4]
+    alone, _, rejects = rows_of(written(tmp_path, b'a,b\n1,2\n3,"open' + tail))
+    assert alone == [["1", "2"]]
+    assert "quotation mark is opened and not closed" in rejects[3]
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

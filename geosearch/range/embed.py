@@ -69,6 +69,8 @@ def embed_file(
     """
     from geosearch.range.soft import SoftRetrieval
 
+    if half:
+        _check_half(bank)
     encoder = encoder or load_encoder(bank)
     retrieval = SoftRetrieval(bank, options, device, precision, encoder)
     kind = pa.list_(pa.float16() if half else pa.float32(), bank.dimension)
@@ -143,6 +145,16 @@ class _Work:
         seconds = {**self.seconds, "total": time.perf_counter() - self._began}
         return EmbedReport(
             str(out), self.rows, embedded, self.problems, self.retrieval.bank.dimension, sem, geo, seconds
+        )
+
+
+def _check_half(bank: Bank) -> None:
+    """Refuse values that float16 cannot hold (65 504 is the greatest), or only with far fewer digits than it has."""
+    greatest, middling = np.abs(bank.values).max(), np.sqrt(np.square(bank.values, dtype=np.float64).mean())
+    if greatest > np.finfo(np.float16).max or 0 < middling < 1e-3:
+        raise InputError(
+            f"the values of bank {bank.name} (up to {greatest:.3g}, {middling:.3g} in the mean) do not fit into "
+            "float16; leave out --half"
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tokenize
 import zipfile
 import zlib
 from pathlib import Path
@@ -14,7 +15,9 @@ from geosearch.errors import InputError
 from geosearch.range.bank import Bank
 
 PLACES, VALUES, KEYS = "locs", "image_embeddings", "satclip_embeddings"
-_DAMAGED = (zipfile.BadZipFile, zlib.error, OSError, ValueError, EOFError, RuntimeError)
+# What numpy and zipfile raise over headers and entries that are not as they should be; the last, over a size that lies.
+_DAMAGED = (zipfile.BadZipFile, zlib.error, OSError, ValueError, EOFError, RuntimeError, SyntaxError,
+            tokenize.TokenError, OverflowError, MemoryError)  # fmt: skip
 
 
 def read_npz(
@@ -44,6 +47,8 @@ def read_npz(
             places, values, keys = (_read(path, arrays, key) for key in (PLACES, VALUES, KEYS))
     except _DAMAGED as error:
         raise InputError(f"{path}: cannot be read as npz ({error}); is it whole?") from error
+    if places.dtype.kind not in "fiu":
+        raise InputError(f"{path}: {PLACES} are numbers, not {places.dtype}")
     if places.ndim != 2 or places.shape[1] != 2:
         raise InputError(f"{path}: {PLACES} has a longitude and a latitude a row, shape (n, 2), not {places.shape}")
     lon, lat = places.T.astype(np.float64)
@@ -73,4 +78,6 @@ def _read(path: Path, arrays: Any, key: str) -> NDArray[Any]:
                 f"numbers: np.asarray({key}, dtype=np.float32)"
             ) from error
         raise
+    if not isinstance(array, np.ndarray):  # numpy hands out an entry that is no array as its bytes
+        raise InputError(f"{path}: {key} is no array of numpy; write the file with numpy.savez")
     return array

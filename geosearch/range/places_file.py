@@ -89,6 +89,9 @@ def checked(lat: Floats, lon: Floats, problems: dict[int, str]) -> tuple[Floats,
 
 def place_columns(path: Path, names: Sequence[str], lat: str | None, lon: str | None) -> tuple[str, str]:
     """Return the names of the latitude's and the longitude's column. Raises InputError where they cannot be told."""
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise InputError(f"{path}: has two columns named {', '.join(twice)}; rename one")
     taken = [name for name in ADDED if name in names]
     if taken:
         raise InputError(f"{path}: has a column {taken[0]!r}, which is the name of one of the answer's; rename it")
@@ -121,10 +124,19 @@ def _open_csv(path: Path, lat: str | None, lon: str | None, block: int) -> Place
     except InputError:
         rows.close()
         raise
-    names = [name or f"column_{i + 1}" for i, name in enumerate(rows.header)]
+    names = _named(rows.header)
     schema = pa.schema([(name, pa.string()) for name in names])
     blocks = (_csv_block(part, schema, where) for part in rows.blocks(block))
     return PlacesFile(schema, _lines(path) - 1, blocks, rows.close)
+
+
+def _named(header: list[str]) -> list[str]:
+    """Return a header in which columns without a name have one, which no other bears."""
+    names = list(header)
+    for i, name in enumerate(names):
+        if not name:
+            names[i] = next(n for n in (f"column_{k}" for k in range(i + 1, i + 2 + len(names))) if n not in names)
+    return names
 
 
 def _lines(path: Path) -> int:

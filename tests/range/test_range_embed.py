@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -80,6 +81,16 @@ def test_half_and_bf16(tmp_path: Path) -> None:
     assert table.schema.field("embedding").type == pa.list_(pa.float16(), 32)
     truth = embed(bank, lat, lon, None, PositionEncoder().encode_places(lat, lon)).embedding
     assert relative(vectors(table, 32).astype(float), truth) < 1e-2
+
+
+@pytest.mark.parametrize("factor", [1e6, 1e-9])
+def test_values_that_do_not_fit_into_half_are_refused(factor: float, tmp_path: Path) -> None:
+    bank = random_bank()
+    bank = replace(bank, values=(bank.values * factor).astype(np.float32))
+    places_csv(tmp_path / "p.csv", 5)
+    with pytest.raises(InputError, match="do not fit into float16; leave out --half"):
+        embed_file(bank, tmp_path / "p.csv", tmp_path / "o.parquet", half=True, encoder=ENCODER)
+    assert embed_file(bank, tmp_path / "p.csv", tmp_path / "o.parquet", encoder=ENCODER).embedded == 5
 
 
 def test_an_empty_file_gives_an_empty_file(tmp_path: Path) -> None:

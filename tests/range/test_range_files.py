@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,36 @@ def test_what_is_no_bank_is_refused(tmp_path: Path) -> None:
         read_npz(tmp_path / "text.npz", "e")
     with pytest.raises(InputError, match="cannot be read"):
         read_npz(tmp_path / "gone.npz", "e")
+
+
+def entry(shape: str) -> bytes:
+    """The head of an npy file that says this of its shape, and nothing after it."""
+    head = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+    return b"\x93NUMPY\x01\x00" + len(head).to_bytes(2, "little") + head
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"hello", "locs is no array of numpy"),
+        (entry("(1000000000000, 2)"), "cannot be read as npz"),
+        (entry("(" * 99), "cannot be read as npz"),
+        (entry("__import__('os').abort()"), "cannot be read as npz"),
+    ],
+    ids=["no array", "16 terabytes", "open brackets", "code"],
+)
+def test_entries_that_lie_are_refused(content: bytes, words: str, tmp_path: Path) -> None:
+    path = published(tmp_path / "a.npz", locs=None)
+    with zipfile.ZipFile(path, "a") as file:
+        file.writestr("locs.npy", content)
+    with pytest.raises(InputError, match=words):
+        read_npz(path, "e")
+
+
+@pytest.mark.parametrize("kind", [complex, "M8[s]", str])
+def test_places_that_are_no_numbers_are_refused(kind: Any, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"locs are numbers, not"):
+        read_npz(published(tmp_path / "a.npz", locs=np.ones((8, 2), int).astype(kind)), "e")
 
 
 def test_a_sample_is_exact_stratified_and_seeded() -> None:
@@ -180,3 +211,16 @@ def test_files_that_cannot_be_used(tmp_path: Path) -> None:
         open_places(tmp_path / "t.parquet")
     with pytest.raises(InputError, match="cannot be read"):
         open_places(tmp_path / "gone.csv")
+    for names in (["lat", "lat", "lon"], ["lat", "a", "lon", "a"]):
+        columns = [pa.array([1.0])] * len(names)
+        pq.write_table(pa.Table.from_arrays(columns, names=names), tmp_path / "twice.parquet")
+        with pytest.raises(InputError, match=r"two columns named (lat|a); rename one"):
+            open_places(tmp_path / "twice.parquet")
+
+
+def test_columns_without_a_name_get_one_that_is_free(tmp_path: Path) -> None:
+    (tmp_path / "p.csv").write_text("lat,lon,,column_3,\n1,2,x,y,z\n")
+    with open_places(tmp_path / "p.csv") as file:
+        assert next(file.blocks).columns.to_pydict() == {
+            "lat": ["1"], "lon": ["2"], "column_4": ["x"], "column_3": ["y"], "column_5": ["z"]
+        }  # fmt: skip

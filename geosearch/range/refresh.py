@@ -232,13 +232,17 @@ class _Run:
             part = missing[start : start + self.batch]
             alone = self.retrieval.lonely(part["lat"], part["lon"])
             self.lonely += int(alone.sum())
-            part = part[~alone]
+            lonely, part = part["id"][alone].tolist(), part[~alone]
             rows = self.layout.empty(len(part))
             rows["image_id"], rows["geom_lat"], rows["geom_lon"] = part["id"], part["lat"], part["lon"]
             rows["embedding"] = self.retrieval.embed(part["lat"], part["lon"])
             with self.conn.transaction():
                 self.layout.write(self.conn, self.names["incoming"], rows)
                 written = self.conn.execute(sql.SQL(_INSERT).format(**self.names)).fetchone()
+                # Those that were moved there have a row of the place where they were.
+                self.conn.execute(
+                    sql.SQL("delete from {stored} where image_id = any (%s)").format(**self.names), [lonely]
+                )
                 # With its table locked by the insert, no other bank can take this one's place.
                 there = self.conn.execute("select 1 from geosearch.bank where id = %s", [self.row.id]).fetchone()
                 if there is None:

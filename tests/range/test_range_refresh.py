@@ -169,6 +169,21 @@ def test_min_cos_leaves_lonely_images_out(world) -> None:
     assert len(stored(conn)[0]) == done.added
 
 
+def test_an_image_that_is_moved_where_it_is_lonely_keeps_no_row_of_its_old_place(world) -> None:
+    conn, ids, bank = world
+    options = Retrieval(min_cos=0.99)
+    refresh(conn, "toy", options)
+    found, _, _, _ = stored(conn)
+    lonely = conn.execute(
+        "select nadir::text from geosearch.image where nadir is not null and id <> all (%s) limit 1", [found]
+    ).fetchone()
+    assert lonely is not None
+    conn.execute("update geosearch.image set nadir = %s::geography where id = %s", [lonely[0], found[3]])
+    done = refresh(conn, "toy", options)
+    assert (done.moved, done.gone) == (0, 0)
+    assert stored(conn)[0] == found[:3] + found[4:]
+
+
 def test_who_catalogues_may_refresh_and_who_reads_may_not(world, superuser_url: str) -> None:
     as_group = "-c role=geosearch_{}".format
     assert refresh(make_conninfo(superuser_url, options=as_group("ingest")), "toy").added == 58

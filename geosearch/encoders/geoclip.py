@@ -107,9 +107,7 @@ def _read(path: Path, digest: str) -> GeoClipLocation:
             raise ModelError(f"{path}: {name} holds numbers that are not finite; copy the file again")
     more = sorted(state.keys() - module.state_dict().keys())
     if more:
-        raise ModelError(
-            f"{path}: holds {', '.join(more[:3])} besides, it is another network; give GeoCLIP's {FILE}"
-        )
+        raise ModelError(f"{path}: holds {', '.join(more[:3])} besides, it is another network; give GeoCLIP's {FILE}")
     module.load_state_dict(state)
     return module
 

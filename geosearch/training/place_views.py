@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,12 +45,14 @@ def place_views(
     The same encoder, count and seed give the same views, interrupted or not.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    lat, lon = training_places(count, np.random.default_rng(seed), ground or split())
+    ground = ground or split()
+    outside = hashlib.sha256(repr(ground).encode()).hexdigest()[:8]
+    lat, lon = training_places(count, np.random.default_rng(seed), ground)
     blocks = []
     for number, start in enumerate(range(0, count, BLOCK)):
         part = slice(start, start + BLOCK)
-        # The name says what the block depends on: another model, seed or count never reads it.
-        file = folder / f"{encoder.info.weights_sha256[:12]}-{seed}-{count}-{number:04d}.npy"
+        # The name says what the block depends on: another model, ground, seed or count never reads it.
+        file = folder / f"{encoder.info.weights_sha256[:12]}-{outside}-{seed}-{count}-{number:04d}.npy"
         if not file.exists():
             vectors = _encode(encoder, lat[part], lon[part], np.random.default_rng([seed, number]))
             with file.with_suffix(".tmp").open("wb") as out:

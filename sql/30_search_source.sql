@@ -22,7 +22,8 @@ begin
     select s.* into found_space from geosearch.space s where s.name = space_of.space;
     if not found then
         raise undefined_object using
-            message = case when space is null then 'a search needs a space' else format('no space is named %L', space) end,
+            message = case when space is null then 'a search needs a space'
+                           else pg_catalog.format('no space is named %L', space) end,
             hint = 'Spaces: ' || coalesce((select string_agg(s.name, ', ' order by s.name) from geosearch.space s),
                                           'none yet; geosearch.create_space makes one') || '.';
     end if;

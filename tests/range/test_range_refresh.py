@@ -170,7 +170,7 @@ def test_min_cos_leaves_lonely_images_out(world) -> None:
 
 
 def test_an_image_that_is_moved_where_it_is_lonely_keeps_no_row_of_its_old_place(world) -> None:
-    conn, ids, bank = world
+    conn, _, _ = world
     options = Retrieval(min_cos=0.99)
     refresh(conn, "toy", options)
     found, _, _, _ = stored(conn)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .common import WRONG_USAGE, JsonOption, emit, fail, note, progress
+from .common import DONE_WITH_REJECTS, WRONG_USAGE, JsonOption, emit, fail, note, progress
 
 if TYPE_CHECKING:
     from geosearch.evaluation.probe_table import Table
@@ -212,9 +212,11 @@ def _measure(table: Table, every: Iterable[Any], count: int, split: SplitName, f
     about = facts(table, splits)
     if json:
         emit({**about, "left out rows": table.left_out, "rows": rows}, json)
-        return
-    note("; ".join(f"{name}: {value}" for name, value in about.items()))
-    emit(_printed(rows))
+    else:
+        note("; ".join(f"{name}: {value}" for name, value in about.items()))
+        emit(_printed(rows))
+    if table.left_out:
+        raise typer.Exit(DONE_WITH_REJECTS)
 
 
 def _printed(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geosearch.errors import InputError
+from geosearch.catalog.columns import numbers
+from geosearch.catalog.csv_rows import CsvRows
+from geosearch.errors import CatalogError, InputError
 from geosearch.geometry import Floats
 
 
@@ -56,10 +57,11 @@ def read_table(path: Path, lat: str, lon: str, target: str, classes: bool = Fals
     """
     if classes and log1p:
         raise InputError("log(1 + y) is for numbers; leave out --log1p or --classes")
-    rows, columns = _columns(path, (lat, lon, target))
+    if lat == lon:
+        raise InputError(f"latitude and longitude are both column {lat!r}; name two")
+    rows, columns, left_out = _columns(path, (lat, lon, target))
     phi, lam = _numbers(columns[0]), _numbers(columns[1])
     good = np.ones(len(rows), bool)
-    left_out: dict[str, list[int]] = {}
 
     def leave_out(bad: NDArray[np.bool_], reason: str) -> None:
         bad = bad & good
@@ -88,8 +90,10 @@ def read_table(path: Path, lat: str, lon: str, target: str, classes: bool = Fals
     return table
 
 
-def _columns(path: Path, names: tuple[str, str, str]) -> tuple[NDArray[np.int64], list[Sequence[Any]]]:
-    """Return the rows' numbers (n,) and the values of three columns."""
+def _columns(
+    path: Path, names: tuple[str, str, str]
+) -> tuple[NDArray[np.int64], list[Sequence[Any]], dict[str, list[int]]]:
+    """Return the rows' numbers (n,), the values of three columns, and by reason the lines that cannot be read."""
     if path.suffix.lower() in (".parquet", ".geoparquet"):
         import pyarrow
         import pyarrow.parquet
@@ -100,33 +104,40 @@ def _columns(path: Path, names: tuple[str, str, str]) -> tuple[NDArray[np.int64]
             raise InputError(f"{path} cannot be read as Parquet: {error}") from error
         _check_names(path, names, file.schema_arrow.names)
         table = file.read(columns=list(dict.fromkeys(names)))
-        return np.arange(1, table.num_rows + 1), [table[name].to_pylist() for name in names]
-    with path.open(encoding="utf-8-sig", newline="") as text:
-        reader = csv.reader(text)
-        header = next(reader, [])
-        _check_names(path, names, header)
-        where = [header.index(name) for name in names]
-        lines: list[int] = []
-        columns: list[list[str]] = [[], [], []]
-        try:
-            for row in reader:
-                if not row:
-                    continue
-                lines.append(reader.line_num)
-                for column, index in zip(columns, where, strict=True):
-                    column.append(row[index] if index < len(row) else "")
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise InputError(f"{path}, after line {reader.line_num}: {error}; it must be CSV in UTF-8") from error
-    return np.array(lines, np.int64), list(columns)
+        return np.arange(1, table.num_rows + 1), [table[name].to_pylist() for name in names], {}
+    try:
+        read = CsvRows(path)
+    except CatalogError as error:
+        raise InputError(f"{error}. Give CSV with a header, or Parquet") from error
+    lines: list[int] = []
+    columns: list[list[str]] = [[], [], []]
+    unread: dict[str, list[int]] = {}
+    try:
+        _check_names(path, names, [name for name in read.header if name])
+        where = [read.header.index(name) for name in names]
+        for block in read.blocks():
+            lines += block.lines
+            for column, index in zip(columns, where, strict=True):
+                column += [row[index] for row in block.rows]
+            for reject in block.rejects:
+                unread.setdefault(reject.reason, []).append(reject.line or 0)
+    finally:
+        read.close()
+    return np.array(lines, np.int64), list(columns), unread
 
 
 def _check_names(path: Path, names: Sequence[str], known: Sequence[str]) -> None:
+    twice = [name for name in names if list(known).count(name) > 1]
+    if twice:
+        raise InputError(f"{path} has two columns {', '.join(map(repr, twice))}; rename one")
     missing = [name for name in names if name not in known]
     if missing:
         raise InputError(f"{path} has no column {', '.join(map(repr, missing))}; it has: {', '.join(known) or 'none'}")
 
 
 def _numbers(values: Sequence[Any]) -> Floats:
+    if all(isinstance(value, str) for value in values):
+        return numbers(values)[0]
     return np.array([_number(value) for value in values], np.float64)
 
 

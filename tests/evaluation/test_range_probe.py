@@ -121,8 +121,39 @@ def test_rows_without_numbers_are_counted_and_named(tmp_path: Path) -> None:
     table = read_table(file, "lat", "lon", "y")
     assert len(table) == 21
     assert table.lon[-1] == -10
-    assert list(table.left_out.values()) == [[22], [23], [24], [25], [26, 27]]
-    assert table.remarks()[-1] == "2 rows left out, no number in 'y': line 26, 27"
+    assert list(table.left_out.values()) == [[27], [22], [23], [24], [25], [26]]
+    assert table.remarks()[0] == "1 row left out, 2 values where the header has 3: line 27"
+
+
+def test_no_row_is_read_wrongly_or_swallowed(tmp_path: Path) -> None:
+    """A decimal comma shifts a row's values, a quote that is never closed takes the rows after it."""
+    file = tmp_path / "table.csv"
+    file.write_bytes(b'lat, lon,y,n\n1,5,2,3,x\n4,5,6,M\xfcnchen\n7,8,9,ok\n1_0,2,3,x\n1,2,3,"open\n10,11,12,last\n')
+    table = read_table(file, "lat", "lon", "y")
+    assert table.target.tolist() == [9, 12]
+    assert sorted(row for rows in table.left_out.values() for row in rows) == [2, 3, 5, 6]
+    file.write_text("lat;lon;y\n1;2;3\n")
+    assert len(read_table(file, "lat", "lon", "y")) == 1
+
+
+def test_tables_that_are_none_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "table.csv"
+    for content, words in (
+        ("lat,lon,y\n1,2,3\n".encode("utf-16"), "is UTF-16; save it as UTF-8"),
+        (b"lat,lon,y,lat\n1,2,3,4\n", "two columns named lat"),
+        (b"", "is empty"),
+    ):
+        file.write_bytes(content)
+        with pytest.raises(InputError, match=words):
+            read_table(file, "lat", "lon", "y")
+    with pytest.raises(InputError, match="latitude and longitude are both column 'lat'"):
+        read_table(file, "lat", "lat", "y")
+    with pytest.raises(InputError, match="cannot be read"):
+        read_table(tmp_path / "gone.csv", "lat", "lon", "y")
+    twice = pyarrow.Table.from_arrays([pyarrow.array([1.0])] * 4, names=["lat", "lon", "y", "lat"])
+    pyarrow.parquet.write_table(twice, tmp_path / "t.parquet")
+    with pytest.raises(InputError, match="has two columns 'lat'; rename one"):
+        read_table(tmp_path / "t.parquet", "lat", "lon", "y")
 
 
 def test_parquet_and_the_logarithm(tmp_path: Path) -> None:

@@ -99,8 +99,8 @@ language plpgsql
 set search_path from current
 as $$
 declare
-    dimension int;
     twins record;
+    filled bigint;
 begin
     -- Every candidates / places-th of the images in the order of cells; whole numbers, hence exactly so many, no two alike.
     execute pg_catalog.format(
@@ -113,6 +113,12 @@ begin
         '       from geosearch.%2$I c where c.cell < 229376 and ($1 is null or c.archive_id = $1)) o on o.turn = n.turn'
         ' join geosearch.%2$I s on s.image_id = o.image_id order by n.place', 'bank_' || bank, 'space_' || keys)
         using archive_id, candidates, places::bigint, first;
+    get diagnostics filled = row_count;
+    if filled <> places then
+        raise serialization_failure using
+            message = pg_catalog.format('images were removed while bank %s was built', bank),
+            hint = 'Build it again.';
+    end if;
     execute pg_catalog.format(
         'select pg_catalog.array_agg(b.image_id order by b.image_id) as ids from geosearch.%1$I b'
         ' join (select t.x, t.y, t.z from geosearch.%1$I t group by t.x, t.y, t.z having count(*) > 1) d'
@@ -125,7 +131,6 @@ begin
                  from geosearch.image i where i.id = any (twins.ids[1:5])), keys),
             hint = 'A place would count twice. Remove one of the images, or build from an archive without it.';
     end if;
-    select b.value_dimension into dimension from geosearch.bank b where b.name = bank;
     for block in 0 .. (places - 1) / 2000 loop
         -- One array of all values of the block, cut crosswise: 20 times faster than a row for each number.
         execute pg_catalog.format(

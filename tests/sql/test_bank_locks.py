@@ -88,3 +88,11 @@ def test_a_bank_that_was_built_anew_since_the_snapshot_is_asked_again(built, dat
             reader.execute(question)
         reader.rollback()
         assert reader.execute(question).fetchone() == built.conn.execute(question).fetchone()
+
+
+def test_a_bank_whose_images_are_removed_meanwhile_is_built_again(built):
+    """As build_bank fills it that has counted more images than there are now."""
+    built.conn.execute("select geosearch.create_bank('other', 'enc', %s, %s)", [DK, DV])
+    with pytest.raises(psycopg.errors.SerializationFailure, match="removed while bank other was built") as caught:
+        built.conn.execute("select geosearch.fill_bank('other', 'k', 'v', null, 13, 13, 0)")
+    assert caught.value.diag.message_hint == "Build it again."

@@ -81,4 +81,7 @@ def location(
         print(way)
         emit([{"ground": r["ground"], "by": r["by"], "places": r["places"], **r[way]} for r in report["rows"]])
         print()
+    print("soft cosine: the tile's vector and the mean of all, weighted by the query; chance: of all alike")
+    emit([{c: r[c] for c in ("ground", "by", "soft cosine")} for r in report["rows"]])
+    print()
     emit([{"cap": c["cap"], "places": c["places"], **c[WAYS[0]]} for c in report["caps"]])

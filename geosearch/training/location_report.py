@@ -83,7 +83,7 @@ def measure(model: EncodesPlaces, images: Encodes, count: int = 6000, seen: int 
         for by, vectors in queries.items():
             row = {"ground": ground, "places": int(mask.sum()), "by": by, **_figures(vectors, database, lat, lon, mask)}
             report["rows"].append(row)
-        report["rows"].append(_chance(ground, mask, lat, lon))
+        report["rows"].append(_chance(ground, mask, lat, lon, database))
     report["caps"] = [
         {"cap": name, "places": int(mask.sum()), **_figures(queries["model"], database, lat, lon, mask)}
         for name, mask in ((n, region == i) for i, n in enumerate(split().names))
@@ -131,13 +131,20 @@ def _figures(
     return figures
 
 
-def _chance(ground: str, mask: NDArray[np.bool_], lat: Floats, lon: Floats) -> dict[str, Any]:
-    """Return what a random order of the tiles gives: its recall is exact, its error that of a tile drawn at random."""
+def _chance(
+    ground: str, mask: NDArray[np.bool_], lat: Floats, lon: Floats, database: NDArray[np.float64]
+) -> dict[str, Any]:
+    """Return what a random order of the tiles gives: its recall is exact, its error that of a tile drawn at random.
+
+    Its soft cosine is that of the plain mean of all vectors, the same for every place: what knowing nothing gives.
+    """
     rows, rng = np.flatnonzero(mask), np.random.default_rng(0)
     drawn = rng.integers(0, len(lat), len(rows))
     error = round(float(np.median(distance_m(lat[rows], lon[rows], lat[drawn], lon[drawn])) / 1000))
     way = {**{f"R@{k}": round(100 * min(k / len(lat), 1.0), 1) for k in RANKS}, "median km": error}
-    return {"ground": ground, "places": len(rows), "by": "chance", **dict.fromkeys(WAYS, way)}
+    mean = database.mean(0) / np.linalg.norm(database.mean(0))
+    soft = round(float((database[rows] @ mean).mean()), 3)
+    return {"ground": ground, "places": len(rows), "by": "chance", **dict.fromkeys(WAYS, way), "soft cosine": soft}
 
 
 def tables(report: dict[str, Any]) -> str:
@@ -148,6 +155,6 @@ def tables(report: dict[str, Any]) -> str:
     for row in report["rows"]:
         bold = "**" if row["by"] == "model" else ""
         ways = [" | ".join(f"{bold}{v}{bold}" for v in row[way].values()) for way in WAYS]
-        soft = row.get("soft cosine", "–")
-        lines.append(f"| {row['ground']} | {bold}{row['by']}{bold} | {row['places']} | {' | '.join(ways)} | {soft} |")
+        ways.append(f"{row['soft cosine']:.3f}")
+        lines.append(f"| {row['ground']} | {bold}{row['by']}{bold} | {row['places']} | {' | '.join(ways)} |")
     return "\n".join(lines)

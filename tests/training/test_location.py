@@ -173,6 +173,9 @@ def test_a_perfect_encoder_has_perfect_figures_and_a_meaningless_memory_those_of
             assert by[ground, "nearest seen tile"][way]["R@1"] < 5
             assert 4000 < by[ground, "chance"][way]["median km"] < 14000
         assert by[ground, "model"]["cosine"] == 1
+        # The mean of n random directions is n^-1/2 long, and nearest to each of them by as much.
+        assert by[ground, "chance"]["soft cosine"] == pytest.approx(report["tiles"] ** -0.5, abs=0.02)
+        assert by[ground, "model"]["soft cosine"] > 0.99
     assert sum(cap["places"] for cap in report["caps"]) == by["held out", "model"]["places"]
     assert report["tiles"] > by["held out", "model"]["places"] + by["seen", "model"]["places"], "guards are neither"
 

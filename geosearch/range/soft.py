@@ -28,7 +28,8 @@ Precision = Literal["fp32", "bf16"]
 CHUNK = 256  # places at a time: enough that the products are as fast as they get, while the weights stay in the caches
 _CHUNK_GPU = 2048
 _WEIGHTS = 1 << 26  # weights held at a time, at most: 256 MB in float32
-_WIDE_TAU = 64.0  # beyond, the rounding of a float32 cosine times τ is too much: logits in float64
+# Beyond these τ the rounding of a float32 cosine, times τ, is too much: logits in float64. A key's has more terms.
+_WIDE_TAU_SEM, _WIDE_TAU_GEO = 32.0, 64.0
 
 
 class Retrieved(NamedTuple):
@@ -74,10 +75,13 @@ class SoftRetrieval:
             self._keys = Factor(keys, self.device, torch.float16)  # 11 bits of a unit vector's numbers, sums in fp32
         else:
             # On a processor bf16 would round the logits themselves: by 0.2 %, times τ.
-            self._keys = Factor(keys, self.device, torch.float64 if tau_sem > _WIDE_TAU else torch.float32)
+            self._keys = Factor(keys, self.device, torch.float64 if tau_sem > _WIDE_TAU_SEM else torch.float32)
         positions = torch.from_numpy(bank.positions())
         self._places = Factor(
-            positions.T * tau_geo, self.device, torch.float64 if tau_geo > _WIDE_TAU else torch.float32, packed=False
+            positions.T * tau_geo,
+            self.device,
+            torch.float64 if tau_geo > _WIDE_TAU_GEO else torch.float32,
+            packed=False,
         )
         self._masked = None
         if self.options.min_cos is not None and self.options.beta < 1:

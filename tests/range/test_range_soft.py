@@ -10,6 +10,7 @@ import torch
 from toy_bank import PositionEncoder, random_bank, random_queries, relative
 
 from geosearch.errors import InputError
+from geosearch.range.bank import Bank
 from geosearch.range.options import Retrieval
 from geosearch.range.reference import embed
 from geosearch.range.soft import SoftRetrieval
@@ -57,6 +58,18 @@ def test_at_the_size_of_the_papers_bank(options: Retrieval, device: str) -> None
         assert found.dtype == np.float32
         assert relative(found, truth) < most
         assert relative(found[:, :1024], truth[:, :1024]) < most
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_sharp_softmax_over_values_that_cancel(device: str) -> None:
+    """Values of mean 0, of which the mean is short: an error of a weight counts most. τ about where float64 begins."""
+    rng = np.random.default_rng(5)
+    places, keys = random_bank(4000, 256, 8), rng.standard_normal((4000, 256)) + 1  # as the queries: cosines of 0.5
+    bank = Bank.of("toy", "no-encoder", places.lat, places.lon, keys, rng.standard_normal((4000, 512)))
+    lat, lon, queries = random_queries(64, 256)
+    for options in (Retrieval(1, tau_sem=64), Retrieval(1, tau_sem=32), Retrieval(0, tau_geo=64)):
+        truth = embed(bank, lat, lon, options, queries).embedding
+        assert relative(SoftRetrieval(bank, options, device).embed(lat, lon, queries), truth) < 1e-5
 
 
 def test_bf16_on_values_without_a_common_part() -> None:

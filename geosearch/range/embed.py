@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,6 +57,7 @@ def embed_file(
     half: bool = False,
     lat: str | None = None,
     lon: str | None = None,
+    layer: str | None = None,
     encoder: PlaceEncoder | None = None,
     progress: Progress | None = None,
 ) -> EmbedReport:
@@ -63,8 +65,8 @@ def embed_file(
 
     Its rows are those of the file in their order: `row` (from 1), the file's columns, `embedding` (a fixed-size list of
     dv + dk float32, or float16 where half), `problem` (why a row has no embedding, null where it has). device,
-    precision: as for `soft.SoftRetrieval`. lat, lon: columns. encoder: instead of the bank's. progress: called with
-    (done, of); of is about right, and None where a file does not say how long it is.
+    precision: as for `soft.SoftRetrieval`. lat, lon: columns; layer: of a file that has several. encoder: instead of
+    the bank's. progress: called with (done, of); of is about right, and None where a file does not say how long it is.
     Raises InputError when the file as a whole cannot be used.
     """
     from geosearch.range.soft import SoftRetrieval
@@ -74,13 +76,19 @@ def embed_file(
     encoder = encoder or load_encoder(bank)
     retrieval = SoftRetrieval(bank, options, device, precision, encoder)
     kind = pa.list_(pa.float16() if half else pa.float32(), bank.dimension)
-    with open_places(source, lat, lon) as places:
+    with open_places(source, lat, lon, layer=layer) as places:
+        if out.exists() and out.samefile(source):
+            raise InputError(f"{out} is the file of places itself, which would be lost; give another --out")
         own = [pa.field("row", pa.int64())] if "row" not in places.schema.names else []
         schema = pa.schema([*own, *places.schema, pa.field("embedding", kind), pa.field("problem", pa.string())])
         work = _Work(retrieval, encoder, schema)
         with written_whole(out, schema) as file:
             for block in work.timed("read", places.blocks):
-                file.write_batch(work.embed(block), row_group_size=len(block.lat))
+                batch = work.embed(block)
+                try:
+                    file.write_batch(batch, row_group_size=len(block.lat))
+                except OSError as error:
+                    raise _unwritable(out, error) from error
                 work.mark("write")
                 if progress:
                     progress(work.rows, places.rows and max(places.rows, work.rows))
@@ -160,21 +168,56 @@ def _check_half(bank: Bank) -> None:
 
 @contextmanager
 def written_whole(out: Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
-    """Yield a writer of a Parquet file that appears under its name when all is written, and not at all otherwise."""
+    """Yield a writer of a Parquet file that appears under its name when all is written, and not at all otherwise.
+
+    A run that is killed leaves `.NAME.unfinished`, which the next run over the same name writes anew.
+    """
     if out.is_dir():
         raise InputError(f"{out} is a folder; give a file")
-    unfinished = out.with_name(f".{os.getpid()}.{out.name}")
     others = [field.name for field in schema if field.name != "embedding"]
     # Floats of a network do not get smaller by compression; it would only cost time.
     compression = {**dict.fromkeys(others, "zstd"), "embedding.list.element": "none"}
+    with _claimed(out) as unfinished:
+        try:
+            writer = pq.ParquetWriter(unfinished, schema, use_dictionary=others, compression=compression)
+        except OSError as error:
+            raise _unwritable(out, error) from error
+        try:
+            yield writer
+        except BaseException:
+            with suppress(OSError):  # what went wrong first is what is told
+                writer.close()
+            raise
+        try:
+            writer.close()
+            unfinished.replace(out)
+        except OSError as error:
+            raise _unwritable(out, error) from error
+
+
+@contextmanager
+def _claimed(out: Path) -> Iterator[Path]:
+    """Yield the path under which a file is written until it is whole; no other run writes there meanwhile."""
+    unfinished = out.with_name(f".{out.name}.unfinished")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        writer = pq.ParquetWriter(unfinished, schema, use_dictionary=others, compression=compression)
+        handle = unfinished.open("ab")
     except OSError as error:
-        raise InputError(f"{out} cannot be written: {error.strerror or error}; give another --out") from error
-    try:
-        with writer:
-            yield writer
-        unfinished.replace(out)
-    finally:
-        unfinished.unlink(missing_ok=True)
+        raise _unwritable(out, error) from error
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            mine = unfinished.exists() and os.path.samestat(os.fstat(handle.fileno()), unfinished.stat())
+        except BlockingIOError:
+            mine = False
+        if not mine:
+            raise InputError(f"{out} is being written by another run; wait until it has ended, or give another --out")
+        try:
+            yield unfinished
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+
+def _unwritable(out: Path, error: OSError) -> InputError:
+    why = os.strerror(error.errno) if error.errno else str(error)
+    return InputError(f"{out} cannot be written: {why}; nothing of it is left. Make room, or give another --out")

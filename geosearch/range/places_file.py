@@ -53,11 +53,14 @@ class PlacesFile:
         self.close()
 
 
-def open_places(path: Path, lat: str | None = None, lon: str | None = None, block: int = BLOCK) -> PlacesFile:
+def open_places(
+    path: Path, lat: str | None = None, lon: str | None = None, block: int = BLOCK, layer: str | None = None
+) -> PlacesFile:
     """Open a file of places in degrees (WGS 84). lat, lon: its columns, where they bear none of the usual names.
 
-    CSV (comma, semicolon, tab or bar; its columns stay text), Parquet, or a layer of points. Raises InputError when
-    the file as a whole cannot be used; a row that is no place is a problem of that row.
+    CSV (comma, semicolon, tab or bar; its columns stay text), Parquet, or a layer of points. layer: which, where a file
+    has several. Raises InputError when the file as a whole cannot be used; a row that is no place is a problem of that
+    row.
     """
     try:
         with path.open("rb") as file:
@@ -65,11 +68,16 @@ def open_places(path: Path, lat: str | None = None, lon: str | None = None, bloc
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); give a file that is there") from error
     if (lat is None) != (lon is None):
-        raise InputError("name both columns, the latitude's and the longitude's, or neither")
+        raise InputError("name both columns, the latitude's and the longitude's, or neither: --lat COLUMN --lon COLUMN")
+    is_layer = magic != b"PAR1" and path.suffix.lower() in _LAYERS
+    if is_layer and lat is not None:
+        raise InputError(f"{path}: the places of a layer are its points, not columns; leave out --lat and --lon")
+    if layer is not None and not is_layer:
+        raise InputError(f"{path}: has no layers; leave out --layer")
     if magic == b"PAR1":
         return _open_parquet(path, lat, lon, block)
-    if path.suffix.lower() in _LAYERS:
-        return _open_layer(path, block)
+    if is_layer:
+        return _open_layer(path, block, layer)
     return _open_csv(path, lat, lon, block)
 
 
@@ -80,6 +88,8 @@ def checked(lat: Floats, lon: Floats, problems: dict[int, str]) -> tuple[Floats,
         for row in np.flatnonzero(~(np.abs(values) <= limit)).tolist():  # also true for NaN
             value = values[row]
             why = f"no {what}" if np.isnan(value) else f"{what} {value:.10g} is not within -{limit} … {limit}"
+            if what == "latitude" and abs(value) <= 180 and abs(lon[row]) <= 90:
+                why += "; are latitude and longitude swapped?"
             problems.setdefault(row, why)
     wrong = np.array(sorted(problems), np.int64)
     lat, lon = lat.copy(), lon.copy()
@@ -202,40 +212,65 @@ def _parquet_blocks(path: Path, file: Any, where: tuple[str, str], block: int) -
         done += batch.num_rows
 
 
-def _open_layer(path: Path, block: int) -> PlacesFile:
+def _open_layer(path: Path, block: int, layer: str | None) -> PlacesFile:
     """Open a layer of points in any reference system; its attributes are the columns."""
     import pyogrio
     import pyogrio.errors
 
     try:
-        facts = pyogrio.read_info(path)
+        layer = _layer(path, [(str(name), kind) for name, kind in pyogrio.list_layers(path)], layer)
+        facts = pyogrio.read_info(path, layer=layer)
     except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
-        raise InputError(f"{path}: GDAL cannot read it ({error}); give CSV, Parquet or a layer of points") from error
-    with pyogrio.open_arrow(path, batch_size=1, use_pyarrow=True) as (about, reader):
+        why = str(error).split(";")[0]  # what follows is advice on GDAL's own tools
+        raise InputError(f"{path}: GDAL cannot read it ({why}); give CSV, Parquet or a layer of points") from error
+    with pyogrio.open_arrow(path, layer=layer, batch_size=1, use_pyarrow=True) as (about, reader):
         geometry = about["geometry_name"] or "wkb_geometry"
         schema = pa.schema([field for field in reader.schema if field.name != geometry])
     taken = [name for name in ADDED if name in schema.names]
     if taken:
         raise InputError(f"{path}: has an attribute {taken[0]!r}, the name of a column of the answer; rename it")
     rows = facts["features"] if facts["features"] >= 0 else None
-    blocks = _layer_blocks(path, geometry, schema, facts["crs"], block)
+    blocks = _layer_blocks(path, layer, geometry, schema, facts["crs"], block)
     return PlacesFile(schema, rows, blocks, blocks.close)
 
 
+def _layer(path: Path, layers: list[tuple[str, str | None]], wanted: str | None) -> str:
+    """Return the name of the layer to be read, out of (name, kind of geometry). Raises InputError."""
+    placed = [name for name, kind in layers if kind is not None]
+    if wanted is not None and wanted not in placed:
+        raise InputError(f"{path}: has no layer {wanted!r} with a geometry; it has {', '.join(placed) or 'none'}")
+    if not placed:
+        raise InputError(
+            f"{path}: has no geometry; export it as CSV with columns lat and lon, or give a layer of points"
+        )
+    if wanted is None and len(placed) > 1:
+        raise InputError(f"{path}: has several layers: {', '.join(placed)}; choose one: --layer {placed[0]}")
+    return wanted or placed[0]
+
+
 def _layer_blocks(
-    path: Path, geometry: str, schema: pa.Schema, crs: str | None, block: int
+    path: Path, layer: str, geometry: str, schema: pa.Schema, crs: str | None, block: int
 ) -> Generator[PlaceBlock, None, None]:
     import pyogrio
     import shapely
     from pyproj import Transformer
 
     turned = None if crs in (None, "EPSG:4326", "OGC:CRS84") else Transformer.from_crs(crs, "OGC:CRS84", always_xy=True)
-    with pyogrio.open_arrow(path, batch_size=block, use_pyarrow=True) as (_, reader):
+    with pyogrio.open_arrow(path, layer=layer, batch_size=block, use_pyarrow=True) as (_, reader):
         for batch in reader:
             shapes = shapely.from_wkb(batch.column(geometry).to_numpy(zero_copy_only=False), on_invalid="ignore")
+            # Many programs write every layer of points as one of multipoints, of one point each.
+            single = (shapely.get_type_id(shapes) == 4) & (shapely.get_num_geometries(shapes) == 1)
+            shapes = np.where(single, shapely.get_geometry(shapes, 0), shapes)
             points = (shapely.get_type_id(shapes) == 0) & ~shapely.is_empty(shapes)
             lon, lat = shapely.get_x(shapes), shapely.get_y(shapes)
             if turned is not None:
                 lon, lat = turned.transform(lon, lat)
-            problems = {int(row): "the feature is no point" for row in np.flatnonzero(~points)}
+            problems = {int(row): _no_point(shapes[row]) for row in np.flatnonzero(~points)}
             yield PlaceBlock(batch.select(schema.names), *checked(np.array(lat), np.array(lon), problems))
+
+
+def _no_point(shape: Any) -> str:
+    if shape is None or shape.is_empty:
+        return "the feature has no geometry"
+    return f"the feature is no point but a {shape.geom_type}; take its centroid"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import subprocess
 import sys
 from dataclasses import replace
@@ -66,7 +67,7 @@ def test_rows_that_are_no_place_stay_with_the_reason(tmp_path: Path) -> None:
     assert found["row"].to_pylist() == [5, 6, 7]
     assert found["problem"].to_pylist() == [
         None,
-        "latitude 91 is not within -90 … 90",
+        "latitude 91 is not within -90 … 90; are latitude and longitude swapped?",
         "no place of the bank within min_cos 0.999",
     ]
     assert found["embedding"].null_count == 2
@@ -116,6 +117,41 @@ def test_a_run_that_fails_leaves_nothing_and_spoils_nothing(tmp_path: Path) -> N
     with pytest.raises(InputError, match="cannot be written"):
         embed_file(random_bank(), tmp_path / "p.csv", tmp_path / "p.csv" / "o.parquet", encoder=ENCODER)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["o.parquet", "p.csv"]
+
+
+def test_the_file_of_places_is_never_written_over(tmp_path: Path) -> None:
+    places_csv(tmp_path / "p.csv", 5)
+    before = (tmp_path / "p.csv").read_text()
+    (tmp_path / "link.csv").symlink_to(tmp_path / "p.csv")
+    for out in ("p.csv", "link.csv"):
+        with pytest.raises(InputError, match="is the file of places itself, which would be lost"):
+            embed_file(random_bank(), tmp_path / "p.csv", tmp_path / out, encoder=ENCODER)
+    assert (tmp_path / "p.csv").read_text() == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["link.csv", "p.csv"]
+
+
+def test_a_full_disk_is_said(tmp_path: Path) -> None:
+    places_csv(tmp_path / "p.csv", 9000)
+    (tmp_path / ".o.parquet.unfinished").symlink_to("/dev/full")
+    with pytest.raises(
+        InputError, match=r"o\.parquet cannot be written: No space left on device; nothing of it is left"
+    ):
+        embed_file(random_bank(), tmp_path / "p.csv", tmp_path / "o.parquet", encoder=ENCODER)
+    assert [p.name for p in tmp_path.iterdir()] == ["p.csv"]
+
+
+def test_what_a_killed_run_left_is_written_anew_and_two_runs_never_share_a_file(tmp_path: Path) -> None:
+    places_csv(tmp_path / "p.csv", 9)
+    left = tmp_path / ".o.parquet.unfinished"
+    left.write_text("half a file" * 10_000)
+    with left.open("ab") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(InputError, match="is being written by another run"):
+            embed_file(random_bank(), tmp_path / "p.csv", tmp_path / "o.parquet", encoder=ENCODER)
+    assert left.exists()  # it is the other's
+    assert embed_file(random_bank(), tmp_path / "p.csv", tmp_path / "o.parquet", encoder=ENCODER).embedded == 9
+    assert pq.read_table(tmp_path / "o.parquet").num_rows == 9
+    assert not left.exists()
 
 
 MEASURE = """

@@ -130,7 +130,7 @@ def test_sizes_of_samples() -> None:
     bank = random_bank(100)
     some = thinned(bank, 0.25, 3)
     assert len(some) == 25
-    assert some.properties == {"fraction": 0.25, "seed": 3, "sampled_from": 100}
+    assert some.properties == {"fraction": 0.25, "seed": 3, "candidates": 100}
     assert thinned(bank, 1.0) is bank
 
 
@@ -148,7 +148,7 @@ def test_csv_keeps_every_row_and_says_what_is_wrong(tmp_path: Path) -> None:
     assert [row["Name"] for row in rows] == ["here", "", "there", "odd", None, "last"]
     np.testing.assert_array_equal(blocks[0].lat, [10.5, 0, 0, 0])
     assert blocks[0].problems == {
-        1: "latitude 95 is not within -90 … 90",
+        1: "latitude 95 is not within -90 … 90; are latitude and longitude swapped?",
         2: "no latitude",
         3: "Latitude: 'abc' is not a number",
     }
@@ -185,7 +185,72 @@ def test_a_layer_of_points_in_another_system_of_reference(tmp_path: Path) -> Non
         block = next(file.blocks)
     assert file.schema.names == ["n"]
     np.testing.assert_allclose((block.lat[0], block.lon[0]), (10, 10), atol=1e-9)
-    assert block.problems == {1: "the feature is no point"}
+    assert block.problems == {1: "the feature is no point but a LineString; take its centroid"}
+
+
+def layer(path: Path, name: str, shapes: list[object], **options: object) -> Path:
+    import pyogrio
+    import shapely
+
+    geometry = None if options.get("geometry_type") is None and not shapes else shapely.to_wkb(np.array(shapes))
+    n = len(shapes) or 2
+    kind = options.pop("geometry_type", None)
+    pyogrio.raw.write(
+        path, geometry, [np.arange(n)], ["n"], layer=name, geometry_type=kind, crs="EPSG:4326" if kind else None,
+        append=path.exists(),
+    )  # fmt: skip
+    return path
+
+
+def test_multipoints_of_one_point_are_points(tmp_path: Path) -> None:
+    import shapely
+
+    shapes = [
+        shapely.MultiPoint([(8, 47)]),
+        shapely.MultiPoint([(8, 47), (9, 47)]),
+        None,
+        shapely.MultiPoint([(3, 95)]),
+    ]
+    with open_places(layer(tmp_path / "m.gpkg", "m", shapes, geometry_type="MultiPoint")) as file:
+        block = next(file.blocks)
+    assert (block.lat[0], block.lon[0]) == (47, 8)
+    assert block.problems == {
+        1: "the feature is no point but a MultiPoint; take its centroid",
+        2: "the feature has no geometry",
+        3: "latitude 95 is not within -90 … 90; are latitude and longitude swapped?",
+    }
+
+
+def test_which_layer_is_read_is_never_guessed(tmp_path: Path) -> None:
+    import shapely
+
+    path = layer(tmp_path / "two.gpkg", "first", [shapely.Point(8, 47)], geometry_type="Point")
+    layer(path, "second", [shapely.Point(1, 2)] * 3, geometry_type="Point")
+    with pytest.raises(InputError, match="several layers: first, second; choose one: --layer first"):
+        open_places(path)
+    with pytest.raises(InputError, match="no layer 'third' with a geometry; it has first, second"):
+        open_places(path, layer="third")
+    with open_places(path, layer="second") as file:
+        assert (file.rows, next(file.blocks).lat.tolist()) == (3, [2, 2, 2])
+    with pytest.raises(InputError, match="places of a layer are its points, not columns; leave out --lat and --lon"):
+        open_places(path, lat="n", lon="n", layer="second")
+    (tmp_path / "p.csv").write_text("lat,lon\n1,2\n")
+    with pytest.raises(InputError, match="has no layers; leave out --layer"):
+        open_places(tmp_path / "p.csv", layer="second")
+
+
+def test_a_table_without_geometry_is_no_layer_of_points(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="has no geometry; export it as CSV"):
+        open_places(layer(tmp_path / "plain.gpkg", "plain", []))
+
+
+def test_columns_that_look_swapped_are_said_to(tmp_path: Path) -> None:
+    (tmp_path / "p.csv").write_text("lat,lon\n147,8.5\n-95.5,40\n147,100\n8,47\n")
+    with open_places(tmp_path / "p.csv") as file:
+        problems = next(file.blocks).problems
+    assert problems[0] == "latitude 147 is not within -90 … 90; are latitude and longitude swapped?"
+    assert problems[2] == "latitude 147 is not within -90 … 90"
+    assert list(problems) == [0, 1, 2]
 
 
 def test_files_that_cannot_be_used(tmp_path: Path) -> None:

@@ -92,6 +92,13 @@ def counted(bar: Progress, title: str) -> Callable[[int, int | None], None]:
     return show
 
 
+_WITHOUT_RIGHT = dict.fromkeys(  # insufficient_privilege, read_only_sql_transaction
+    ("42501", "25006"),
+    "\nThis login may not do that: connect as another one (GEOSEARCH_DATABASE_URL), or have it granted a group:"
+    " geosearch_ingest adds images and vectors, geosearch_admin also makes and drops spaces and banks.",
+)
+
+
 def known_failure(error: Exception) -> str | None:
     """Return what to tell the user when the error is one that can be explained; None for a defect of geosearch."""
     from geosearch.errors import GeosearchError
@@ -103,7 +110,7 @@ def known_failure(error: Exception) -> str | None:
     # Neither library is imported for this: where it was not, the error is not its own.
     psycopg, pydantic = sys.modules.get("psycopg"), sys.modules.get("pydantic")
     if psycopg is not None and isinstance(error, psycopg.Error):
-        return f"the database answered: {str(error).strip()}"
+        return f"the database answered: {str(error).strip()}{_WITHOUT_RIGHT.get(error.sqlstate or '', '')}"
     if pydantic is not None and isinstance(error, pydantic.ValidationError) and error.title == "Settings":
         wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']} (given: {e['input']!r})" for e in error.errors())
         return f"a setting is wrong: {wrong}. Settings are GEOSEARCH_… variables or lines of the settings file."
@@ -131,9 +138,17 @@ def _json_default(value: Any) -> Any:
 def _text(value: Any) -> str:
     if value is None:
         return "–"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_inner(part)}" for key, part in value.items()) or "–"
     if isinstance(value, list | tuple | set | frozenset):
         return ", ".join(map(str, value)) or "–"
     return str(value)
+
+
+def _inner(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return f"({_text(value)})"
+    return f"{value:.4g}" if isinstance(value, float) else _text(value)
 
 
 def _print_table(rows: list[Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from importlib import import_module
 from inspect import cleandoc
 from typing import Annotated, Any
@@ -10,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from .common import fail, known_failure
+from .common import fail, known_failure, note
 
 # In the order of the work: a name is a module beside this one, which defines `app` or a function of that name.
 GROUPS = (
@@ -45,6 +46,9 @@ class Groups(TyperGroup):
         """Run the command; errors that can be explained are, on standard error, with exit status 1."""
         try:
             return super().invoke(ctx)
+        except KeyboardInterrupt:
+            note("interrupted")
+            raise typer.Exit(128 + signal.SIGINT) from None
         except Exception as error:
             message = known_failure(error)
             if message is None:
@@ -90,4 +94,11 @@ def main() -> None:
     # Threads of torch that wait must sleep: other threads decode, and the database works, on the same cores. Spinning,
     # they cost a two-core machine most of its speed. Read by OpenMP when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _terminated)
     app()
+
+
+def _terminated(number: int, frame: Any) -> None:
+    # A shutdown or a batch system's limit ends a command as Ctrl-C does: no half-written file is left.
+    raise SystemExit(128 + number)

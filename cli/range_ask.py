@@ -57,11 +57,14 @@ def embed(
     places: Annotated[
         Path, typer.Option(help="CSV with a header, Parquet, or a layer of points; degrees.", metavar="FILE")
     ],
-    out: Annotated[Path, typer.Option(help="The Parquet file to be written.", metavar="FILE")],
+    out: Annotated[
+        Path, typer.Option(help="The Parquet file to be written; one that is there is replaced.", metavar="FILE")
+    ],
     lat: Annotated[str | None, typer.Option(help="The latitude's column, unless it is lat, latitude or y.")] = None,
     lon: Annotated[
         str | None, typer.Option(help="The longitude's column, unless it is lon, lng, long, longitude or x.")
     ] = None,
+    layer: Annotated[str | None, typer.Option(help="Which layer, where the file has several.")] = None,
     beta: BetaOption = 0.5,
     tau_sem: TauSemOption = None,
     tau_geo: TauGeoOption = 40.0,
@@ -96,6 +99,7 @@ def embed(
             half=half,
             lat=lat,
             lon=lon,
+            layer=layer,
             progress=counted(bar, "embed"),
         )
     emit(report, json)
@@ -197,8 +201,8 @@ def map_(
     if (bank is None) == (encoder is None):
         raise fail("give either --bank or --encoder", WRONG_USAGE)
     from geosearch.errors import InputError
-    from geosearch.evaluation.ica_map import ica_map
-    from geosearch.range.maps import encode_bank, encode_encoder, parse_box
+    from geosearch.evaluation.ica_map import SAMPLE, grid, ica_map
+    from geosearch.range.maps import encode_bank, encode_encoder, parse_box, watched
 
     try:
         box = None if bbox is None else parse_box(bbox)
@@ -209,7 +213,10 @@ def map_(
     else:
         assert encoder is not None
         encode = encode_encoder(encoder)
-    ica_map(encode, out, width, box, land_only)
+    pixels = grid(width, box)[0].size
+    with progress() as bar:
+        of = None if land_only else pixels + min(SAMPLE, pixels)
+        ica_map(watched(encode, counted(bar, "map"), of), out, width, box, land_only)
     emit({"written": str(out), "bank": bank, "encoder": encoder, "bbox": box, "width": width}, json)
 
 

@@ -32,6 +32,20 @@ def encode_encoder(name: str) -> Encode:
     return lambda lat, lon: encoder.encode_places(lat, lon)
 
 
+def watched(encode: Encode, progress: Callable[[int, int | None], None], of: int | None) -> Encode:
+    """Return the same function, which also calls progress(places done, of) after each call."""
+    done = 0
+
+    def call(lat: Floats, lon: Floats) -> NDArray[Any]:
+        nonlocal done
+        made = encode(lat, lon)
+        done += len(lat)
+        progress(done, of and max(of, done))
+        return made
+
+    return call
+
+
 def parse_box(text: str) -> tuple[float, float, float, float]:
     """Return (south, west, north, east) of "S,W,N,E" in degrees. Raises InputError."""
     try:

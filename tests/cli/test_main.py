@@ -174,3 +174,51 @@ class TestEmit:
 
 def test_entry_point_is_the_application() -> None:
     assert isinstance(typer.main.get_command(app), Groups)
+
+
+def test_ctrl_c_is_status_130_and_said() -> None:
+    interrupted = typer.Typer(cls=Groups)
+
+    @interrupted.callback(invoke_without_command=True)
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    done = CliRunner().invoke(interrupted, [])
+    assert (done.exit_code, done.stdout, done.stderr) == (130, "", "interrupted\n")
+
+
+def test_sigterm_ends_a_command_in_order() -> None:
+    program = """
+import signal, time
+from geosearch_cli import main
+def wait():
+    try:
+        print("ready", flush=True)
+        time.sleep(60)
+    finally:
+        print("tidied", flush=True)
+main.app = wait
+main.main()
+"""
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.terminate()
+        assert process.stdout.read() == "tidied\n"
+        assert process.wait(60) == 143
+
+
+@pytest.mark.parametrize("state", ["42501", "25006"])
+def test_a_login_without_the_right_is_told_what_to_do(state: str) -> None:
+    error = psycopg.errors.lookup(state)("permission denied for function build_bank")
+    message = common.known_failure(error) or ""
+    assert message.startswith("the database answered: permission denied for function build_bank\n")
+    assert "GEOSEARCH_DATABASE_URL" in message
+    assert "geosearch_admin" in message
+
+
+def test_facts_within_facts_are_words(capsys: pytest.CaptureFixture[str]) -> None:
+    common.emit({"seconds": {"read": 0.0041451, "total": 12.0}, "of": {"a": {"b": None}, "c": []}, "none": {}})
+    assert capsys.readouterr().out.splitlines() == [
+        "seconds: read 0.004145, total 12", "of:      a (b –), c –", "none:    –",
+    ]  # fmt: skip

@@ -103,7 +103,7 @@ def archive_bank(
         source=f"archive:{archive}",
         properties={
             **(sampled(fraction, seed, len(images)) if count < len(images) else {}),
-            "images_without_place": int(without[0]),
+            "without_place": int(without[0]),
         },
     )
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import psycopg
 
-from geosearch.database.spaces import Space, get_space
+from geosearch.database.spaces import Space, get_space, list_spaces
 from geosearch.encoders.base import Encoder
 from geosearch.errors import InputError, ModelError, UnknownNameError
 from geosearch.range.bank import Bank
@@ -156,4 +156,13 @@ def _model(conn: psycopg.Connection[Any], name: str, space: Space | None) -> Enc
     from geosearch.embedding.identity import encoder_of
     from geosearch.encoders import registry
 
-    return registry.load(name) if space is None else encoder_of(conn, space)
+    if space is not None:
+        return encoder_of(conn, space)
+    try:
+        return registry.load(name)
+    except UnknownNameError as error:
+        if ":" in name:  # a model's name for sure, and the message tells which part of it is unknown
+            raise
+        spaces = [found.name for found in list_spaces(conn)]
+        remedy = "These are the spaces; models: `geosearch model list`."
+        raise UnknownNameError("space or model", name, spaces, remedy) from error

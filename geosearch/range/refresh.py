@@ -111,6 +111,8 @@ def refresh(
     started = time.perf_counter()
     url, options = address(database), options or Retrieval()
     with connect(url, autocommit=True) as conn, _alone(conn, name) as row:
+        if row.built_at is None:
+            raise InputError(f"bank {name} is not finished; fill it, or drop it and build it anew")
         encoder = encoder or place_encoder(row.encoder, row.key_dimension)
         facts = {
             **options.to_dict(),
@@ -118,8 +120,6 @@ def refresh(
             "built_at": row.built_at and row.built_at.isoformat(),
             "encoder_sha256": encoder.info.weights_sha256,
         }
-        if row.built_at is None:
-            raise InputError(f"bank {name} is not finished; fill it, or drop it and build it anew")
         anew = _begin(conn, row, facts, anew)
         with connect(url) as reader:
             changes, images, missing = _look(reader, row, None if anew else row.stored_changes)

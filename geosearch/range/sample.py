@@ -22,7 +22,7 @@ def sample_size(places: int, fraction: float) -> int:
 
 def sampled(fraction: float, seed: int, places: int) -> dict[str, Any]:
     """Return what is recorded of a sample."""
-    return {"fraction": fraction, "seed": seed, "sampled_from": places}
+    return {"fraction": fraction, "seed": seed, "candidates": places}
 
 
 def systematic(lat: ArrayLike, lon: ArrayLike, count: int, seed: int = 0) -> NDArray[np.int64]:

@@ -74,7 +74,7 @@ def test_values_of_a_model_come_from_the_files(
     row = build(conn, "b", encoder=encoder, keys="keys", values=model, places="archive:atlas")
     bank = read_bank(conn, "b")
     assert (row.places, row.value_dimension, row.value_model) == (28, WIDE, model)
-    assert row.properties == {"images_without_place": 2}
+    assert row.properties == {"without_place": 2}
     assert bank.image_ids is not None
     loaded = registry.load(model)
     expected = loaded.encode([Item(image=picture(int(np.flatnonzero(ids == i)[0]))) for i in bank.image_ids])
@@ -86,7 +86,7 @@ def test_values_of_a_model_come_from_the_files(
     np.testing.assert_allclose(bank.lat, [places[i] for i in bank.image_ids], atol=1e-9)
     fifth = build(conn, "fifth", encoder=encoder, keys="keys", values=model, places="archive:atlas", fraction=0.2)
     assert fifth.places == 6
-    assert fifth.properties == {"fraction": 0.2, "seed": 0, "sampled_from": 28, "images_without_place": 2}
+    assert fifth.properties == {"fraction": 0.2, "seed": 0, "candidates": 28, "without_place": 2}
 
 
 def test_keys_and_values_of_models(conn: psycopg.Connection, model: str, tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_land_is_rendered(conn: psycopg.Connection, model: str, tmp_path: Path) 
     asker = location_encoder(tmp_path / "wide", dimension=WIDE)
     row = build(conn, "earth", encoder=asker, keys=model, places="land:40", fraction=0.5)
     assert (row.places, row.source) == (20, "land:40")
-    assert row.properties["sampled_from"] == 40
+    assert row.properties["candidates"] == 40
     bank = read_bank(conn, "earth")
     from geosearch.bluemarble import camera, raster
 

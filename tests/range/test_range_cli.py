@@ -139,3 +139,21 @@ def test_an_unknown_bank_is_status_1_and_lists_those_there_are(world, arguments:
     result = run(*arguments)
     assert result.exit_code == 1
     assert "no bank is named 'other'; there is: b" in result.stderr
+
+
+def test_a_name_that_is_neither_a_space_nor_a_model(world) -> None:
+    run, encoder, _ = world
+    arguments = ["build", "b", "--encoder", encoder, "--keys", "keys", "--places", "archive:atlas"]
+    result = run(*arguments, "--values", "valeus")
+    assert result.exit_code == 1
+    assert "no space or model is named 'valeus'; there are: keys, vals. These are the spaces; models:" in result.stderr
+    assert "satclip" in run(*arguments, "--values", "satclip:nothing").stderr
+
+
+def test_an_unfinished_bank_is_said_to_be_one(world) -> None:
+    run, _, url = world
+    with connect(url) as conn:
+        conn.execute("select geosearch.create_bank('hollow', 'an-encoder', 2, 1)")
+    result = run("refresh", "hollow")
+    assert result.exit_code == 1
+    assert "bank hollow is not finished" in result.stderr

@@ -23,6 +23,7 @@ from psycopg import sql
 from geosearch.database.archives import get_archive_id
 from geosearch.errors import DatabaseError, GeosearchError, InputError, UnknownNameError
 from geosearch.item import Item, Place
+from geosearch.search.default_space import meant
 from geosearch.search.query import Query, ground, unit_vector
 from geosearch.search.ranking import Plan, Ranking, Result
 from geosearch.search.shape import middle
@@ -168,9 +169,7 @@ class Client:
                     return space
             raise UnknownNameError("space", query.space, [space.name for space in spaces])
         able = [space for space in spaces if space.active and (space.model is not None or not encodes)]
-        if len(able) > 1 and not encodes:
-            # Those with a model come first here too, so that --text and --like ask the same space.
-            able = [space for space in able if space.model is not None] or able
+        able = meant(able)
         if len(able) == 1:
             return able[0]
         if able:

@@ -13,6 +13,7 @@ from psycopg.rows import class_row
 from geosearch.encoders.base import Encoder
 from geosearch.errors import InputError, UnknownNameError
 from geosearch.item import Item
+from geosearch.search.default_space import meant
 from geosearch.search.query import unit_vector
 from geosearch.settings import settings
 from geosearch.worker.claims import Question
@@ -63,9 +64,7 @@ def choose_space(conn: psycopg.Connection, question: Question) -> Searched:
             )
         return named[question.space]
     able = [space for space in found if space.active and (space.model is not None or not encodes)]
-    if len(able) > 1:
-        # Those with a model come first, so that words and catalogued images ask the same space.
-        able = [space for space in able if space.model is not None] or able
+    able = meant(able)
     if len(able) == 1:
         return able[0]
     if able:

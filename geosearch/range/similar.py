@@ -12,6 +12,7 @@ from geosearch.item import Place
 from geosearch.range.options import Retrieval
 from geosearch.range.store import bank_of, explained
 
+# Left joins: of an empty catalogue, too, the function is called, and says what is wrong with what is asked.
 _SIMILAR = """
     select s.rank, s.similarity, s.distance_m, a.name as archive, s.name, s.image_id,
            st_y(p.geom) as lat, st_x(p.geom) as lon
@@ -23,8 +24,8 @@ _SIMILAR = """
                      else st_makepoint(%(lon)s::float8, %(lat)s::float8)::geography end,
         radius_m => coalesce(%(radius_m)s::float8, 2500000), archive => %(archive)s::text, space => %(space)s::text,
         strategy => %(strategy)s::text) s
-    join geosearch.image i on i.id = s.image_id
-    join geosearch.archive a on a.id = i.archive_id
+    left join geosearch.image i on i.id = s.image_id
+    left join geosearch.archive a on a.id = i.archive_id
     cross join lateral (select geosearch.place_point(coalesce(i.footprint, i.nadir)) as geom) p
     order by s.rank
 """

@@ -157,3 +157,15 @@ def test_an_unfinished_bank_is_said_to_be_one(world) -> None:
     result = run("refresh", "hollow")
     assert result.exit_code == 1
     assert "bank hollow is not finished" in result.stderr
+
+
+def test_similar_images_of_an_empty_catalogue(world) -> None:
+    run, encoder, url = world
+    build(run, encoder)
+    with connect(url) as conn:
+        conn.execute("truncate geosearch.image cascade")
+        conn.execute("update geosearch.bank set value_space_id = null")
+    result = run("similar", "--bank", "b", "--near", "1,2", "--space", "nope")
+    assert result.exit_code == 1
+    assert "no space is named 'nope'" in result.stderr
+    assert run("similar", "--bank", "b", "--near", "1,2", "--space", "vals", "--json").stdout == "[]\n"

@@ -54,6 +54,11 @@ class Retrieval:
             return self.tau_sem
         return TAU_RANGE if self.beta == 1 else TAU_RANGE_PLUS
 
+    @property
+    def least_cos(self) -> float | None:
+        """The cosine below which places are hidden; None where none is, not even the antipode by its last digit."""
+        return None if self.min_cos == -1 else self.min_cos
+
     def kept(self, places: int) -> int:
         """Return how many of a bank's places each softmax keeps."""
         return {"soft": places, "top1": 1}.get(self.mode, min(self.k, places))

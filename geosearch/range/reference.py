@@ -60,10 +60,10 @@ def embed(
         if options.beta < 1:
             cosines = places @ here[row]
             logits = options.tau_geo * cosines
-            if options.min_cos is not None:
-                logits[cosines < options.min_cos] = -np.inf
+            if options.least_cos is not None:
+                logits[cosines < options.least_cos] = -np.inf
                 if np.isneginf(logits).all():
-                    raise no_place_near(row, lat[row], lon[row], options.min_cos)
+                    raise no_place_near(row, lat[row], lon[row], options.least_cos)
             cut, mass[1, row] = _weights(logits, options)
             weights += (1 - options.beta) * cut
         found[row] = np.concatenate([weights @ values, asked[row]])

@@ -84,7 +84,7 @@ class SoftRetrieval:
             packed=False,
         )
         self._masked = None
-        if self.options.min_cos is not None and self.options.beta < 1:
+        if self.options.least_cos is not None and self.options.beta < 1:
             # The border between in and out is drawn where the reference draws it.
             self._masked = Factor(positions.T, self.device, torch.float64, packed=False)
 
@@ -110,12 +110,12 @@ class SoftRetrieval:
     def lonely(self, lat: Floats, lon: Floats) -> NDArray[np.bool_]:
         """Return for which places (n,) min_cos leaves none of the bank's: `retrieve` refuses these."""
         alone = np.zeros(len(lat), bool)
-        if self._masked is None or self.options.min_cos is None:
+        if self._masked is None or self.options.least_cos is None:
             return alone
         here = torch.from_numpy(unit_vectors(lat, lon)).to(self.device)
         for start in range(0, len(lat), self.chunk):
             part = slice(start, start + self.chunk)
-            alone[part] = (self._masked.after(here[part]).amax(1) < self.options.min_cos).cpu().numpy()
+            alone[part] = (self._masked.after(here[part]).amax(1) < self.options.least_cos).cpu().numpy()
         return alone
 
     def from_tensors(self, here: torch.Tensor, asked: torch.Tensor) -> Retrieved:
@@ -181,12 +181,12 @@ class SoftRetrieval:
     def _mask(
         self, logits: torch.Tensor, cosines: torch.Tensor, start: int, named: tuple[Floats, Floats] | None
     ) -> torch.Tensor:
-        assert self.options.min_cos is not None
-        logits = logits.masked_fill_(cosines < self.options.min_cos, -torch.inf)
+        assert self.options.least_cos is not None
+        logits = logits.masked_fill_(cosines < self.options.least_cos, -torch.inf)
         none = torch.isneginf(logits).all(1).nonzero()
         if len(none) and named is not None:
             row = start + int(none[0, 0])
-            raise no_place_near(row, float(named[0][row]), float(named[1][row]), self.options.min_cos)
+            raise no_place_near(row, float(named[0][row]), float(named[1][row]), self.options.least_cos)
         return logits
 
 

@@ -10,6 +10,7 @@ from geosearch.errors import InputError
 from geosearch.range.bank import Bank
 from geosearch.range.options import Retrieval
 from geosearch.range.reference import embed
+from geosearch.range.soft import SoftRetrieval
 
 
 @pytest.fixture
@@ -94,6 +95,17 @@ def test_min_cos_hides_far_places_from_the_geographic_softmax_only(two: Bank) ->
     with pytest.raises(InputError, match=r"row 1: no place of the bank lies within 53\.13° of 80\.0, 0\.0"):
         embed(two, [0.0, 80.0], [30.0, 0.0], near, np.repeat(query, 2, 0))
     embed(two, [80.0], [0.0], Retrieval(beta=1, min_cos=0.6), query)  # RANGE knows no distance
+
+
+def test_the_least_min_cos_hides_nothing_not_even_the_antipode() -> None:
+    lat, lon = np.random.default_rng(2).uniform(-89, 89, 500), np.random.default_rng(3).uniform(-180, 0, 500)
+    query = np.array([[1.0]])
+    for at, along in zip(lat, lon, strict=True):
+        alone = Bank.of("alone", "none", [at], [along], [[1.0]], [[7.0]])
+        asked = [-at], [along + 180]
+        every = Retrieval(beta=0, min_cos=-1)
+        assert embed(alone, *asked, every, query).embedding[0, 0] == 7
+        assert SoftRetrieval(alone, every).embed(*asked, query)[0, 0] == 7
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json as jsonlib
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, is_dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -34,6 +34,22 @@ def emit(data: Any, json: bool = False) -> None:
         width = max((len(str(key)) for key in facts), default=0)
         for key, value in facts.items():
             print(f"{str(key) + ':':<{width + 1}} {_text(value)}")
+
+
+def answer_rows(results: Iterable[Any]) -> list[dict[str, Any]]:
+    """Return images that answer a question as the rows of a table for people; numbers are rounded."""
+    return [
+        {
+            "rank": result.rank,
+            "similarity": f"{result.similarity:.4f}",
+            "km": "" if result.distance_m is None else f"{result.distance_m / 1000:.0f}",
+            "lat": "" if result.lat is None else f"{result.lat:.3f}",
+            "lon": "" if result.lon is None else f"{result.lon:.3f}",
+            "archive": result.archive,
+            "name": result.name,
+        }
+        for result in results
+    ]
 
 
 def note(message: str) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .common import DONE_WITH_REJECTS, WRONG_USAGE, JsonOption, counted, emit, fail, note, progress
+from .common import DONE_WITH_REJECTS, WRONG_USAGE, JsonOption, answer_rows, counted, emit, fail, note, progress
 
 if TYPE_CHECKING:
     from geosearch.range.options import Retrieval
@@ -176,7 +176,8 @@ def similar(
         raise fail(str(error), WRONG_USAGE) from error
     options = _options(beta, tau_sem, tau_geo, min_cos, mode, keep)
     with connect(autocommit=True) as conn:
-        emit(ask(conn, bank, place, k, options, radius_km=radius_km, archive=archive, space=space), json)
+        found = ask(conn, bank, place, k, options, radius_km=radius_km, archive=archive, space=space)
+    emit(found if json else answer_rows(found), json)
 
 
 def map_(

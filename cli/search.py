@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .common import DONE_WITH_REJECTS, FAILED, WRONG_USAGE, JsonOption, emit, fail, note, progress
+from .common import DONE_WITH_REJECTS, FAILED, WRONG_USAGE, JsonOption, answer_rows, emit, fail, note, progress
 
 if TYPE_CHECKING:
-    from geosearch.search.ranking import Ranking
+    pass
 
 
 def search(
@@ -117,7 +117,7 @@ def search(
     if json:
         emit(ranking.to_dict(), json=True)
         return
-    emit(_rows(ranking))
+    emit(answer_rows(ranking))
     plan = ranking.plan
     note(f"{plan.returned} of {plan.candidates} candidates, space {ranking.space}, strategy {plan.strategy}")
 
@@ -138,7 +138,7 @@ def _many(asked: list[Any], json: bool) -> None:
                 documents.append({"id": one.id, "line": one.line, "error": str(answer)})
             else:
                 documents.append({"id": one.id, "line": one.line, **answer.to_dict()})
-                rows += [{"query": one.id, **row} for row in _rows(answer)]
+                rows += [{"query": one.id, **row} for row in answer_rows(answer)]
             bar.advance(task)
     if json:
         emit(
@@ -149,21 +149,6 @@ def _many(asked: list[Any], json: bool) -> None:
         note(f"{len(asked) - failed} of {len(asked)} queries answered")
     if failed:
         raise typer.Exit(FAILED if failed == len(asked) else DONE_WITH_REJECTS)
-
-
-def _rows(ranking: Ranking) -> list[dict[str, Any]]:
-    return [
-        {
-            "rank": result.rank,
-            "similarity": f"{result.similarity:.4f}",
-            "km": "" if result.distance_m is None else f"{result.distance_m / 1000:.0f}",
-            "lat": "" if result.lat is None else f"{result.lat:.3f}",
-            "lon": "" if result.lon is None else f"{result.lon:.3f}",
-            "archive": result.archive,
-            "name": result.name,
-        }
-        for result in ranking
-    ]
 
 
 def _properties(pairs: list[str] | None) -> dict[str, Any] | None:

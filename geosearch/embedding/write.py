@@ -10,11 +10,8 @@ import psycopg
 from numpy.typing import NDArray
 from psycopg import sql
 
+from geosearch.database.copy_records import END, HEADER
 from geosearch.database.spaces import Space
-
-_COPY_HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
-_COPY_END = b"\xff\xff"
-
 
 # Images are looked up one by one, through their key and in its order: a temporary table has no statistics, and a plan
 # made without them reads the whole catalogue for every batch. The lock keeps an image from being removed meanwhile.
@@ -85,7 +82,7 @@ def copy_rows(ids: Sequence[int], vectors: NDArray[np.floating], hashes: Sequenc
     if hashes is not None:
         rows["hash"] = np.frombuffer(b"".join(hashes), "V32")
     rows["size"], rows["dimension"], rows["values"] = 4 + 2 * d, d, vectors
-    return _COPY_HEADER + rows.tobytes() + _COPY_END
+    return HEADER + rows.tobytes() + END
 
 
 class VectorWriter:

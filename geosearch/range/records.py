@@ -10,11 +10,9 @@ import psycopg
 from numpy.typing import NDArray
 from psycopg import sql
 
+from geosearch.database.copy_records import BATCH_BYTES, END, HEADER, read_records
 from geosearch.errors import DatabaseError
 
-_HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
-_END = b"\xff\xff"
-_BATCH_BYTES = 8 << 20
 _NUMBERS = {"int4": ">i4", "int8": ">i8", "float8": ">f8"}
 POINT = "point"  # a geometry(Point, 4326): EWKB, big-endian, with its SRID
 _POINT_HEAD = b"\x00\x20\x00\x00\x01\x00\x00\x10\xe6"
@@ -58,11 +56,11 @@ class Layout:
         names = sql.SQL(", ").join(map(sql.Identifier, self.columns))
         statement = sql.SQL("copy {} ({}) from stdin (format binary)").format(table, names)
         with conn.cursor() as cursor, cursor.copy(statement) as copy:
-            copy.write(_HEADER)
-            step = max(1, _BATCH_BYTES // self.record.itemsize)
+            copy.write(HEADER)
+            step = max(1, BATCH_BYTES // self.record.itemsize)
             for start in range(0, len(rows), step):
                 copy.write(rows[start : start + step].tobytes())
-            copy.write(_END)
+            copy.write(END)
 
     def read(
         self, conn: psycopg.Connection[Any], select: sql.Composable, arguments: dict[str, Any] | None = None
@@ -71,20 +69,8 @@ class Layout:
 
         Raises DatabaseError where the database sends others: a null, or vectors of another dimension.
         """
-        statement = sql.SQL("copy ({}) to stdout (format binary)").format(select)
-        size, held, start = self.record.itemsize, bytearray(), len(_HEADER)
-        batch = max(1, _BATCH_BYTES // size) * size
-        with conn.cursor() as cursor, cursor.copy(statement, arguments) as copy:
-            for data in copy:
-                held += data
-                if len(held) - start >= batch:
-                    yield self._checked(bytes(held[start : start + batch]))
-                    held, start = held[start + batch :], 0
-        whole = (len(held) - start) // size * size
-        if bytes(held[start + whole :]) != _END:
-            raise self._other()
-        if whole:
-            yield self._checked(bytes(held[start : start + whole]))
+        for rows in read_records(conn, select, arguments, self.record, self._other):
+            yield self._checked(rows)
 
     def read_all(
         self, conn: psycopg.Connection[Any], select: sql.Composable, arguments: dict[str, Any] | None = None
@@ -92,8 +78,7 @@ class Layout:
         """Return all records of a select at once."""
         return np.concatenate([np.empty(0, self.record), *self.read(conn, select, arguments)])
 
-    def _checked(self, data: bytes) -> NDArray[Any]:
-        rows = np.frombuffer(data, self.record)
+    def _checked(self, rows: NDArray[Any]) -> NDArray[Any]:
         if not all((rows[name] == value).all() for name, value in self._facts.items()):
             raise self._other()
         return rows

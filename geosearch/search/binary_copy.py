@@ -10,10 +10,8 @@ import psycopg
 from numpy.typing import NDArray
 from psycopg import sql
 
+from geosearch.database.copy_records import read_records
 from geosearch.errors import DatabaseError
-
-_HEADER = 19  # signature, flags, length of the extension (none)
-_BATCH_BYTES = 8 << 20
 
 
 def key_rows(
@@ -51,24 +49,11 @@ def _record(dimension: int | None) -> np.dtype[Any]:
 def _records(
     conn: psycopg.Connection[Any], select: sql.Composable, arguments: dict[str, Any] | None, record: np.dtype[Any]
 ) -> Iterator[NDArray[Any]]:
-    statement = sql.SQL("copy ({}) to stdout (format binary)").format(select)
-    size, held, start = record.itemsize, bytearray(), _HEADER
-    batch = max(1, _BATCH_BYTES // size) * size
-    with conn.cursor() as cursor, cursor.copy(statement, arguments) as copy:
-        for data in copy:
-            held += data
-            if len(held) - start >= batch:
-                yield _checked(bytes(held[start : start + batch]), record)
-                held, start = held[start + batch :], 0
-    whole = (len(held) - start) // size * size
-    if bytes(held[start + whole :]) != b"\xff\xff":  # the end of every such answer
-        raise _other_layout(record)
-    if whole:
-        yield _checked(bytes(held[start : start + whole]), record)
+    for rows in read_records(conn, select, arguments, record, lambda: _other_layout(record)):
+        yield _checked(rows, record)
 
 
-def _checked(data: bytes, record: np.dtype[Any]) -> NDArray[Any]:
-    rows = np.frombuffer(data, record)
+def _checked(rows: NDArray[Any], record: np.dtype[Any]) -> NDArray[Any]:
     names = record.names or ()
     right = (rows["fields"] == (3 if "values" in names else 2)) & (rows["id_size"] == 8) & (rows["version_size"] == 8)
     if "values" in names:

@@ -251,7 +251,9 @@ def _bank(name: str | None, npz: Path | None, places: int | None, ask: str) -> B
     if name is not None:
         return banks.stored(name)
     if npz is not None:
-        return banks.from_npz(npz, ask)
+        from geosearch.range.npz import read_npz
+
+        return read_npz(npz, ask)
     if places is None:
         return None
     with progress() as bar:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .common import JsonOption, emit, progress
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
 
 app = typer.Typer(no_args_is_help=True, help="Train the small models that this project ships.")
 
@@ -44,21 +48,10 @@ def clip(
             options,
             device,
             every,
-            lambda record: bar.update(
-                task,
-                completed=record["step"],
-                description=f"loss {record['loss']:.2f} pairs right {record['right']:.0%}",
-            ),
+            _watcher(bar, task, "pairs"),
         )
         bar.update(task, completed=steps)
-    emit(
-        {
-            "model": str(out.absolute()),
-            "steps": steps,
-            "try it": f"geosearch evaluate clip --model open_clip:local-dir:{out.absolute()}",
-        },
-        json,
-    )
+    _emit_trained(out, steps, f"geosearch evaluate clip --model open_clip:local-dir:{out.absolute()}", json)
 
 
 @app.command()
@@ -93,19 +86,22 @@ def location(
             options,
             device,
             every,
-            lambda record: bar.update(
-                task,
-                completed=record["step"],
-                description=f"loss {record['loss']:.2f} places right {record['right']:.0%}",
-            ),
+            _watcher(bar, task, "places"),
             lambda ready: bar.update(views, completed=ready),
         )
         bar.update(task, completed=steps)
-    emit(
-        {
-            "model": str(out.absolute()),
-            "steps": steps,
-            "try it": f"geosearch evaluate location --model satclip:local-dir:{out.absolute()}",
-        },
-        json,
-    )
+    _emit_trained(out, steps, f"geosearch evaluate location --model satclip:local-dir:{out.absolute()}", json)
+
+
+def _watcher(bar: Progress, task: TaskID, what: str) -> Callable[[dict[str, float]], None]:
+    """Return what shows a record of training in a bar. what: of which a share is right."""
+
+    def show(record: dict[str, float]) -> None:
+        said = f"loss {record['loss']:.2f} {what} right {record['right']:.0%}"
+        bar.update(task, completed=int(record["step"]), description=said)
+
+    return show
+
+
+def _emit_trained(out: Path, steps: int, try_it: str, json: bool) -> None:
+    emit({"model": str(out.absolute()), "steps": steps, "try it": try_it}, json)

@@ -1,9 +1,8 @@
-"""The banks that are measured: of the database, of a file, or made of Blue Marble in memory without a database."""
+"""The banks that are measured: of the database, or made of Blue Marble in memory without a database."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 from geosearch.range.bank import Bank
 
@@ -19,13 +18,6 @@ def stored(name: str) -> Bank:
         return read_bank(conn, name)
 
 
-def from_npz(path: Path, ask: str) -> Bank:
-    """Return the bank of a file of the published layout. ask: the location encoder that asks it."""
-    from geosearch.range.npz import read_npz
-
-    return read_npz(path, ask)
-
-
 def blue_marble(
     places: int, ask: str, watch: Watch | None = None, keys: str = "mini-clip", values: str = "features:mini-clip"
 ) -> Bank:
@@ -38,10 +30,3 @@ def blue_marble(
     from geosearch.range.land import land_bank, land_places
 
     return land_bank("blue_marble", land_places(places), ask, registry.load(keys), registry.load(values), watch)
-
-
-def thinned(bank: Bank, share: float, seed: int = 0) -> Bank:
-    """Return `share` of a bank's places, stratified as `geosearch range build --fraction` does it."""
-    from geosearch.range.build import thinned as thin
-
-    return thin(bank, share, seed)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from geosearch.errors import InputError
-from geosearch.evaluation import banks, ways
+from geosearch.evaluation import ways
 from geosearch.evaluation.checkerboard import Board
 from geosearch.evaluation.probe import Score, Split, blocked_split, nearest_place, probe, random_split
 from geosearch.evaluation.probe_table import Table
@@ -68,11 +68,13 @@ def facts(table: Table, splits: Sequence[Split]) -> Row:
 
 def bank_table(bank: Bank, encoders: Sequence[str], k: int = 100) -> Iterator[Way]:
     """Yield the ways of the whole table: location encoders, the bank in every mode, and its stratified parts."""
+    from geosearch.range.build import thinned
+
     for name in encoders:
         yield ways.encoder_way(name)
     yield from ways.bank_ways(bank, (*ways.MODES, *ways.ABLATIONS), k)
     for share in FRACTIONS[:-1]:
-        part = banks.thinned(bank, share)
+        part = thinned(bank, share)
         for mode in ways.MODES:
             title, options = ways.retrieval(mode)
             yield ways.bank_way(part, options, f"{title}, {share:.0%} of the bank")

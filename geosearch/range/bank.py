@@ -121,10 +121,7 @@ def check_arrays(
     for what, array, most in (("keys", keys, MAX_KEY), ("values", values, MAX_VALUE)):
         if not 1 <= array.shape[1] <= most:
             raise InputError(f"{what} have 1 to {most} numbers, not {array.shape[1]}")
-    for what, array, limit in (("latitude", lat, 90), ("longitude", lon, 180)):
-        wrong = np.flatnonzero(~(np.abs(array) <= limit))  # also true for NaN
-        if len(wrong):
-            raise InputError(f"{_called(labels, wrong[0])}: {what} {array[wrong[0]]} is not within -{limit} … {limit}")
+    check_degrees(lat, lon, labels)
     for what, array in (("key", keys), ("value", values)):
         # As the float4 that is kept: a double that is finite there need not be here.
         with np.errstate(over="ignore"):
@@ -170,6 +167,14 @@ def _refuse_duplicates(lat: NDArray[Any], lon: NDArray[Any], keys: NDArray[Any],
                     f"{_called(labels, first)} and {_called(labels, row)} are the same place "
                     f"({lat[row]}, {lon[row]}) with the same key; leave one of them out"
                 )
+
+
+def check_degrees(lat: NDArray[Any], lon: NDArray[Any], labels: Labels = None) -> None:
+    """Raise InputError for the first of n places beyond the Earth's degrees, by its row from 0 or its label."""
+    for what, array, limit in (("latitude", lat, 90), ("longitude", lon, 180)):
+        wrong = np.flatnonzero(~(np.abs(array) <= limit))  # also true for NaN
+        if len(wrong):
+            raise InputError(f"{_called(labels, wrong[0])}: {what} {array[wrong[0]]} is not within -{limit} … {limit}")
 
 
 def _called(labels: Labels, row: int) -> str:

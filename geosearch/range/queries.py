@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from geosearch.errors import InputError, ModelError
 from geosearch.geometry import Floats
-from geosearch.range.bank import Bank
+from geosearch.range.bank import Bank, check_degrees
 
 if TYPE_CHECKING:
     from geosearch.encoders.places import PlaceEncoder
@@ -43,10 +43,7 @@ def check_places(lat: Floats, lon: Floats) -> None:
     """Raise InputError for the first place that is none, by its row from 0. lat, lon: (n,) degrees."""
     if lat.ndim != 1 or lat.shape != lon.shape:
         raise InputError(f"places are two arrays of one length, lat and lon, not {lat.shape} and {lon.shape}")
-    for what, array, limit in (("latitude", lat, 90), ("longitude", lon, 180)):
-        wrong = np.flatnonzero(~(np.abs(array) <= limit))
-        if len(wrong):
-            raise InputError(f"row {wrong[0]}: {what} {array[wrong[0]]} is not within -{limit} … {limit}")
+    check_degrees(lat, lon)
 
 
 def load_encoder(bank: Bank) -> PlaceEncoder:

@@ -19,6 +19,7 @@ from geosearch.evaluation.probe_table import Table
 from geosearch.evaluation.range_report import NEAREST, bank_table, facts, markdown, measure, measure_boards, splits_of
 from geosearch.geometry import unit_vectors
 from geosearch.range.bank import Bank
+from geosearch.range.build import thinned
 
 
 class Toy(PlaceEncoderBase):
@@ -92,15 +93,15 @@ def test_modes_by_name() -> None:
 
 def test_part_of_a_bank_is_stratified(bank: Bank) -> None:
     for share in (0.1, 0.25, 0.5, 0.75):
-        part = banks.thinned(bank, share)
+        part = thinned(bank, share)
         assert len(part) == round(400 * share)
         assert len(set(part.lat)) == len(part)
         for south in range(-90, 90, 10):  # bands along the order give as many as their share
             whole, some = (((b.lat >= south) & (b.lat < south + 10)).sum() for b in (bank, part))
             assert abs(some - share * whole) < 2
-    assert banks.thinned(bank, 1.0).lat.tolist() == bank.lat.tolist()
+    assert thinned(bank, 1.0).lat.tolist() == bank.lat.tolist()
     with pytest.raises(InputError, match="above 0"):
-        banks.thinned(bank, 0)
+        thinned(bank, 0)
 
 
 def test_finer_boards_are_harder(bank: Bank) -> None:

@@ -51,8 +51,10 @@ def fill(conn: psycopg.Connection, space: str, ids: np.ndarray, vectors: np.ndar
 
 
 def remove(conn: psycopg.Connection, space: str, ids: np.ndarray) -> None:
-    """Remove vectors."""
+    """Remove vectors; in the order in which others write them, or two such at once could deadlock."""
     table = sql.Identifier("geosearch", f"space_{space}")
+    lock = sql.SQL("select from {} where image_id = any(%s) order by image_id for update").format(table)
+    conn.execute(lock, [ids.tolist()])
     conn.execute(sql.SQL("delete from {} where image_id = any(%s)").format(table), [ids.tolist()])
 
 

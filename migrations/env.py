@@ -7,6 +7,7 @@ from typing import Any
 
 from alembic import context
 
+from geosearch.database import derived_tables  # noqa: F401  (its tables belong to Base)
 from geosearch.database.tables import SCHEMA, Base
 
 # Vector tables and banks: made by create_space and its kin, never part of the models.

@@ -166,3 +166,27 @@ comment on column geosearch.installed_sql.installed_at is 'When.';
 
 comment on table geosearch.alembic_version is 'The revision of the tables.';
 comment on column geosearch.alembic_version.version_num is 'Name of the last migration that ran.';
+
+comment on table geosearch.moments is
+    'Count and mean of the vectors of a space, each brought to length 1, as of so many changes.';
+comment on column geosearch.moments.space_id is 'The space.';
+comment on column geosearch.moments.counted is 'How many vectors.';
+comment on column geosearch.moments.mean is 'Their mean, in single precision, for queries.';
+comment on column geosearch.moments.changes is
+    'geosearch.change_count of the space''s vectors that this tells of; late where that is another now.';
+comment on column geosearch.moments.edition is 'Another number whenever they were computed from the beginning.';
+comment on column geosearch.moments.computed_at is 'When they were last computed or brought up to date.';
+
+comment on table geosearch.moments_row is 'The moments of a space in double precision: one row for each dimension.';
+comment on column geosearch.moments_row.space_id is 'The space.';
+comment on column geosearch.moments_row.dimension is 'The dimension, from 1.';
+comment on column geosearch.moments_row.mean is 'Mean of the vectors in this dimension.';
+comment on column geosearch.moments_row.scatter is
+    'Sums of the products of deviations from the mean, of this dimension with each; over count - 1: the covariance.';
+
+comment on table geosearch.moments_axis is
+    'Principal axes of a space''s vectors: the variance of a query''s similarities is the sum of its squared products.';
+comment on column geosearch.moments_axis.space_id is 'The space.';
+comment on column geosearch.moments_axis.axis is 'From 1, the longest first.';
+comment on column geosearch.moments_axis.direction is
+    'An eigenvector of the covariance times the root of its eigenvalue; single precision.';

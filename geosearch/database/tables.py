@@ -1,7 +1,8 @@
 """The tables of schema ``geosearch`` as SQLAlchemy models: what Alembic compares a database with.
 
 Comments, grants, functions and views are not here but in ``sql/``. Vector tables (``space_<name>``) are made by
-``geosearch.create_space`` in SQL; :func:`space_table` describes one for those who query through SQLAlchemy.
+``geosearch.create_space`` in SQL; :func:`space_table` describes one for those who query through SQLAlchemy. Tables of
+what is computed from these are in ``derived_tables``.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from datetime import datetime
 from typing import Any, ClassVar
 
 from geoalchemy2 import Geography, WKBElement
-from pgvector.sqlalchemy import BIT, HALFVEC, VECTOR
+from pgvector.sqlalchemy import BIT, HALFVEC
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -24,7 +25,6 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
-    SmallInteger,
     Table,
     Text,
     UniqueConstraint,
@@ -241,7 +241,7 @@ class SavedQuery(Base):
     near: Mapped[WKBElement | None] = mapped_column(Geography("GEOMETRY", srid=4326, spatial_index=False))
     radius_m: Mapped[float] = mapped_column(server_default=text("2500000"))
     k: Mapped[int] = mapped_column(Integer, server_default=text("10"))
-    lambda_: Mapped[float] = mapped_column("lambda", server_default=text("0.5"))
+    lambda_: Mapped[float | None] = mapped_column("lambda")
     archive: Mapped[str | None]
     captured_from: Mapped[datetime | None]
     captured_to: Mapped[datetime | None]
@@ -272,59 +272,6 @@ class RankedImage(Base):
     image_id: Mapped[int] = mapped_column(BigInteger)
     similarity: Mapped[float]
     distance_m: Mapped[float | None]
-
-
-class LocationWeight(Base):
-    """One unit of one layer of a location encoder: what geosearch.encode_place multiplies with."""
-
-    __tablename__ = "location_weight"
-
-    model_id: Mapped[int] = mapped_column(ForeignKey("geosearch.model.id", ondelete="CASCADE"), primary_key=True)
-    net: Mapped[int] = mapped_column(SmallInteger, primary_key=True)
-    layer: Mapped[int] = mapped_column(SmallInteger, primary_key=True)
-    unit: Mapped[int] = mapped_column(SmallInteger, primary_key=True)
-    bias: Mapped[float]
-    weights: Mapped[Any] = mapped_column(VECTOR())
-
-
-class Bank(Base):
-    """RANGE's places, keys and values; they lie in ``bank_<name>`` and ``bank_<name>_values``."""
-
-    __tablename__ = "bank"
-    __table_args__ = (
-        CheckConstraint("name ~ '^[a-z][a-z0-9_]{0,40}$' and name !~ '_(stored|values)$'", name="name"),
-        CheckConstraint("key_dimension between 1 and 1900", name="key_dimension"),
-        CheckConstraint("value_dimension between 1 and 16000", name="value_dimension"),
-    )
-
-    id: Mapped[int] = mapped_column(Integer, Identity(always=True), primary_key=True)
-    name: Mapped[str] = mapped_column(unique=True)
-    encoder: Mapped[str]
-    key_model: Mapped[str | None]
-    value_model: Mapped[str | None]
-    key_space_id: Mapped[int | None] = mapped_column(ForeignKey("geosearch.space.id", ondelete="SET NULL"))
-    value_space_id: Mapped[int | None] = mapped_column(ForeignKey("geosearch.space.id", ondelete="SET NULL"))
-    key_dimension: Mapped[int] = mapped_column(Integer)
-    value_dimension: Mapped[int] = mapped_column(Integer)
-    keys_normalised: Mapped[bool] = mapped_column(Boolean, server_default=text("true"))
-    values_normalised: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
-    places: Mapped[int] = mapped_column(Integer, server_default=text("0"))
-    source: Mapped[str | None]
-    properties: Mapped[dict[str, Any]] = mapped_column(server_default=_no_properties)
-    built_at: Mapped[datetime | None]
-    stored_at: Mapped[datetime | None]
-    stored_changes: Mapped[int | None] = mapped_column(BigInteger)
-    stored_with: Mapped[dict[str, Any] | None]
-
-
-# How often a subject changed: rows are only added, so that no two writers wait for each other, and summed when asked.
-change = Table(
-    "change",
-    Base.metadata,
-    Column("subject", Text, nullable=False),
-    Column("changes", BigInteger, nullable=False),
-    Index("change_subject_idx", "subject"),
-)
 
 
 class InstalledSql(Base):

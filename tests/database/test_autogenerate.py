@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy import create_engine, inspect
 from sqlalchemy.pool import NullPool
 
+from geosearch.database import derived_tables  # noqa: F401  (its tables belong to Base)
 from geosearch.database.install import revisions
 from geosearch.database.migrate import alembic_config
 from geosearch.database.tables import Base, space_table

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from numbers import Real
 from operator import index
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,26 +21,20 @@ from geosearch.item import Place
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-STRATEGIES = ("auto", "exact", "hnsw")
 WAYS = ("image", "text", "like", "vector")
 
 
-@dataclass(frozen=True)
-class Query:
-    """One question to an archive: exactly one of image, text, like and vector; the rest narrows the answer.
+@dataclass(frozen=True, kw_only=True)
+class Filters:
+    """What narrows any question, how many answers it wants and how they are looked for. Raises InputError.
 
-    image: a file's path or a picture already decoded. text: a description. like: a catalogued image, by its name,
-    by "archive/name" or by its id. vector: (d,) numbers of the space's dimension, normalised here.
     near: (latitude, longitude) in degrees; answers lie within radius_km of it. area: a GeoJSON geometry instead;
     answers may show a part of it. captured_from, captured_to: taken from the one until before the other; an aware time,
     or one in UTC. properties: what the image's properties hold, such as {"camera": "D5"}. k: how many answers at most.
-    Raises InputError for anything else.
     """
 
-    image: Path | Image | None = None
-    text: str | None = None
-    like: str | int | None = None
-    vector: NDArray[np.float32] | None = None
+    STRATEGIES: ClassVar[tuple[str, ...]] = ("auto", "exact", "hnsw")
+
     near: Place | None = None
     radius_km: float = 2500.0
     k: int = 10
@@ -53,18 +47,8 @@ class Query:
     properties: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        given = [way for way in WAYS if getattr(self, way) is not None]
-        if len(given) != 1:
-            what = "none was" if not given else " and ".join(given) + " were"
-            raise InputError(f"a search needs exactly one of image, text, like and vector; {what} given")
-        for name in ("text", "like", "archive", "space", "strategy"):
-            _check_text(name, getattr(self, name), numbers=name == "like")
-        if self.image is not None and not isinstance(self.image, Path) and not hasattr(self.image, "convert"):
-            raise InputError(f"image is a path or a Pillow picture, not {type(self.image).__name__}")
-        if self.text is not None and not self.text.strip():
-            raise InputError("the text to search for is empty")
-        if isinstance(self.image, Path) and not self.image.is_file():
-            raise InputError(f"{self.image}: there is no such image file")
+        for name in ("archive", "space", "strategy"):
+            check_text(name, getattr(self, name))
         if isinstance(self.radius_km, bool) or not isinstance(self.radius_km, Real):
             raise InputError(f"the radius is a number of kilometres, not {self.radius_km!r}")
         # Not a comparison alone: NaN passes neither way.
@@ -72,12 +56,38 @@ class Query:
             raise InputError(f"the radius must be a number of kilometres from 0 up, not {self.radius_km}")
         if isinstance(self.k, bool) or not isinstance(self.k, int) or not 1 <= self.k < 2**31:
             raise InputError(f"k, the number of answers, must be a whole number from 1 up, not {self.k!r}")
-        if self.strategy not in STRATEGIES:
-            raise InputError(f"there is no strategy {self.strategy!r}; there are: {', '.join(STRATEGIES)}")
+        check_choice("strategy", self.strategy, self.STRATEGIES)
         if self.area is not None and self.near is not None:
             raise InputError("a search is near a place or in an area, not both")
         if self.captured_from and self.captured_to and self.captured_from >= self.captured_to:
             raise InputError(f"no time lies from {self.captured_from} until before {self.captured_to}")
+
+
+@dataclass(frozen=True)
+class Query(Filters):
+    """One question to an archive: exactly one of image, text, like and vector; the rest narrows the answer.
+
+    image: a file's path or a picture already decoded. text: a description. like: a catalogued image, by its name,
+    by "archive/name" or by its id. vector: (d,) numbers of the space's dimension, normalised here.
+    Raises InputError for anything else.
+    """
+
+    image: Path | Image | None = None
+    text: str | None = None
+    like: str | int | None = None
+    vector: NDArray[np.float32] | None = None
+
+    def __post_init__(self) -> None:
+        given = [way for way in WAYS if getattr(self, way) is not None]
+        if len(given) != 1:
+            what = "none was" if not given else " and ".join(given) + " were"
+            raise InputError(f"a search needs exactly one of image, text, like and vector; {what} given")
+        check_text("like", self.like, numbers=True)
+        if self.text is not None:
+            check_words("text to search for", self.text)
+        if self.image is not None:
+            check_picture(self.image)
+        super().__post_init__()
 
     @classmethod
     def of(
@@ -85,35 +95,68 @@ class Query:
         *,
         image: str | Path | Image | None = None,
         vector: ArrayLike | None = None,
-        near: Place | tuple[float, float] | None = None,
         like: str | int | None = None,
-        k: int = 10,
-        area: str | Mapping[str, Any] | None = None,
-        captured_from: str | date | None = None,
-        captured_to: str | date | None = None,
-        properties: Mapping[str, Any] | None = None,
         **rest: Any,
     ) -> Query:
-        """Make a query from what a person types.
-
-        Paths are text, places (latitude, longitude), vectors lists, areas GeoJSON (text or decoded, also one feature),
-        times ISO 8601 (a day alone begins at midnight UTC).
-        """
+        """Make a query from what a person types: paths are text, vectors lists; the rest as `filters` takes it."""
         return cls(
-            area=None if area is None else geometry(area),
-            captured_from=None if captured_from is None else moment(captured_from),
-            captured_to=None if captured_to is None else moment(captured_to),
-            properties=None if properties is None else _json_object(properties),
-            like=_plain(like),
-            k=_plain(k),
             image=Path(image) if isinstance(image, str) else image,
             vector=None if vector is None else unit_vector(vector),
-            near=None if near is None else place(near),
-            **rest,
+            like=plain(like),
+            **filters(**rest),
         )
 
 
-def _check_text(name: str, value: object, numbers: bool = False) -> None:
+def filters(
+    *,
+    near: Place | tuple[float, float] | None = None,
+    k: int = 10,
+    area: str | Mapping[str, Any] | None = None,
+    captured_from: str | date | None = None,
+    captured_to: str | date | None = None,
+    properties: Mapping[str, Any] | None = None,
+    **rest: Any,
+) -> dict[str, Any]:
+    """Return fields of Filters from what a person types; the rest is passed on. Raises InputError.
+
+    Places are (latitude, longitude), areas GeoJSON (text or decoded, also one feature), times ISO 8601 (a day alone
+    begins at midnight UTC).
+    """
+    return {
+        "near": None if near is None else place(near),
+        "k": plain(k),
+        "area": None if area is None else geometry(area),
+        "captured_from": None if captured_from is None else moment(captured_from),
+        "captured_to": None if captured_to is None else moment(captured_to),
+        "properties": None if properties is None else _json_object(properties),
+        **rest,
+    }
+
+
+def check_picture(image: object) -> None:
+    """Raise InputError for what is neither the path of a file nor a picture already decoded."""
+    if isinstance(image, Path):
+        if not image.is_file():
+            raise InputError(f"{image}: there is no such image file")
+    elif not hasattr(image, "convert"):
+        raise InputError(f"image is a path or a Pillow picture, not {type(image).__name__}")
+
+
+def check_words(what: str, text: object) -> None:
+    """Raise InputError for what is not some words."""
+    check_text("text", text)
+    if not str(text).strip():
+        raise InputError(f"the {what} is empty")
+
+
+def check_choice(what: str, name: str, among: Sequence[str]) -> None:
+    """Raise InputError for a name that is none of these."""
+    if name not in among:
+        raise InputError(f"there is no {what} {name!r}; there are: {', '.join(among)}")
+
+
+def check_text(name: str, value: object, numbers: bool = False) -> None:
+    """Raise InputError for what is not text that the database can hold; None passes, and an id where numbers may."""
     if value is None or (numbers and isinstance(value, int)):
         return
     if not isinstance(value, str):
@@ -124,7 +167,7 @@ def _check_text(name: str, value: object, numbers: bool = False) -> None:
         raise InputError(f"{name} holds bytes that are not UTF-8, or half a character: {value!r}")
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Return whole numbers of NumPy and others as Python's; anything else as it is."""
     try:
         return value if isinstance(value, bool) else index(value)

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from geosearch.search.query import Query
+from geosearch.search.shape import middle
 
 
 @dataclass(frozen=True)
@@ -76,3 +77,33 @@ class Ranking:
     def to_json(self, indent: int | None = 2) -> str:
         """Return that document as JSON text."""
         return json.dumps(self.to_dict(), ensure_ascii=False, indent=indent, allow_nan=False)
+
+
+def answer_facts(
+    rank: int,
+    image_id: int,
+    name: str,
+    archive: str,
+    similarity: float,
+    distance_m: float | None,
+    uri: str | None,
+    root: str | None,
+    geojson: str | None,
+) -> dict[str, Any]:
+    """Return the fields of a Result from the last columns of the statements of a client."""
+    shape = json.loads(geojson) if geojson else None
+    # Not st_centroid: on geography it errs by a tenth of a degree where a footprint has several pieces (PostGIS 3.3).
+    lat, lon = (middle(shape) if shape else None) or (None, None)
+    return {
+        "rank": rank,
+        "image_id": image_id,
+        "name": name,
+        "archive": archive,
+        "similarity": similarity,
+        "distance_m": distance_m,
+        "lat": lat,
+        "lon": lon,
+        "uri": uri,
+        "shape": shape,
+        "root": root,
+    }

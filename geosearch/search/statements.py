@@ -2,6 +2,28 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
+from geosearch.search.query import Filters, ground
+
+
+def values(query: Filters) -> dict[str, Any]:
+    """Return what narrows a question as parameters of the statements below."""
+    return {
+        "area": None if query.area is None else json.dumps(ground(query.area)),
+        "lat": query.near.lat if query.near else None,
+        "lon": query.near.lon if query.near else None,
+        "radius_m": query.radius_km * 1000.0 if query.area is None else 0.0,
+        "k": query.k,
+        "archive": query.archive,
+        "strategy": query.strategy,
+        "captured_from": query.captured_from,
+        "captured_to": query.captured_to,
+        "properties": None if query.properties is None else json.dumps(query.properties),
+    }
+
+
 # One call for the plan and the answers: each candidate is looked at once for the ranking and once to be counted.
 SEARCH = """
     with asked as materialized (
@@ -33,12 +55,12 @@ SPACES = """
 """
 
 BY_ID = """
-    select i.id, a.name || '/' || i.name from geosearch.image i join geosearch.archive a on a.id = i.archive_id
-    where i.id = %s
+    select i.id, a.name, i.name, i.uri, a.root
+    from geosearch.image i join geosearch.archive a on a.id = i.archive_id where i.id = %s
 """
 
 BY_NAME = """
-    select i.id, a.name || '/' || i.name, a.name from geosearch.archive a
+    select i.id, a.name, i.name, i.uri, a.root from geosearch.archive a
     join geosearch.image i on i.archive_id = a.id and i.name in (
         %(like)s, case when starts_with(%(like)s, a.name || '/') then substr(%(like)s, length(a.name) + 2) end)
     order by a.name, i.name

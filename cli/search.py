@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from .common import DONE_WITH_REJECTS, FAILED, WRONG_USAGE, JsonOption, answer_rows, emit, fail, note, progress
-
-if TYPE_CHECKING:
-    pass
+from .filters import (
+    ArchiveOption,
+    AreaOption,
+    CountOption,
+    FromOption,
+    NearOption,
+    PropertyOption,
+    RadiusOption,
+    SpaceOption,
+    ToOption,
+    check_radius,
+    filters,
+)
 
 
 def search(
@@ -29,34 +39,15 @@ def search(
             metavar="FILE",
         ),
     ] = None,
-    near: Annotated[
-        str | None,
-        typer.Option(
-            help="Only images that may show something near this place, in degrees: -3,-60.", metavar="LAT,LON"
-        ),
-    ] = None,
-    radius_km: Annotated[
-        float | None, typer.Option(help="How near to that place; 2500 when it is not given.", metavar="KM")
-    ] = None,
-    area: Annotated[
-        Path | None,
-        typer.Option(help="Only images that may show a part of this polygon: a GeoJSON file.", metavar="FILE"),
-    ] = None,
-    captured_from: Annotated[
-        str | None, typer.Option("--from", help="Only images taken from this day or time on (UTC).", metavar="TIME")
-    ] = None,
-    captured_to: Annotated[
-        str | None, typer.Option("--to", help="Only images taken before this day or time (UTC).", metavar="TIME")
-    ] = None,
-    property_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--property", help="Only images with this property: camera=D5. May be repeated.", metavar="NAME=VALUE"
-        ),
-    ] = None,
-    k: Annotated[int, typer.Option("-k", help="How many answers.")] = 10,
-    archive: Annotated[str | None, typer.Option(help="Only images of this archive.")] = None,
-    space: Annotated[str | None, typer.Option(help="The space to search in, where there are several.")] = None,
+    near: NearOption = None,
+    radius_km: RadiusOption = None,
+    area: AreaOption = None,
+    captured_from: FromOption = None,
+    captured_to: ToOption = None,
+    property_: PropertyOption = None,
+    k: CountOption = 10,
+    archive: ArchiveOption = None,
+    space: SpaceOption = None,
     strategy: Annotated[
         str, typer.Option(help="auto, exact or hnsw (the approximate index); auto takes the cheaper one.")
     ] = "auto",
@@ -74,29 +65,29 @@ def search(
     """
     if sum(given is not None for given in (image, text, like, queries)) != 1:
         raise fail("give exactly one of --image, --text, --like and --queries", WRONG_USAGE)
-    if radius_km is not None and near is None and queries is None:
-        raise fail("--radius-km needs --near: the middle of the circle", WRONG_USAGE)
+    if queries is None:
+        check_radius(radius_km, near)
     if queries is not None and html is not None:
         raise fail("--html shows one query; leave out --queries", WRONG_USAGE)
 
     from geosearch.errors import InputError
     from geosearch.search.batch import read_queries
     from geosearch.search.client import connect
-    from geosearch.search.query import Query, parse_place
+    from geosearch.search.query import Query
 
     try:
-        common: dict[str, Any] = {
-            "near": parse_place(near) if near is not None else None,
-            "radius_km": 2500.0 if radius_km is None else radius_km,
-            "area": area.read_text("utf-8-sig") if area is not None else None,
-            "captured_from": captured_from,
-            "captured_to": captured_to,
-            "properties": _properties(property_),
-            "k": k,
-            "archive": archive,
-            "space": space,
-            "strategy": strategy,
-        }
+        common = filters(
+            near,
+            radius_km,
+            area,
+            captured_from,
+            captured_to,
+            property_,
+            k=k,
+            archive=archive,
+            space=space,
+            strategy=strategy,
+        )
         asked = None if queries is None else read_queries(queries, common)
         query = Query.of(image=image, text=text, like=like, **common) if asked is None else None
     except (InputError, UnicodeDecodeError) as error:
@@ -149,21 +140,3 @@ def _many(asked: list[Any], json: bool) -> None:
         note(f"{len(asked) - failed} of {len(asked)} queries answered")
     if failed:
         raise typer.Exit(FAILED if failed == len(asked) else DONE_WITH_REJECTS)
-
-
-def _properties(pairs: list[str] | None) -> dict[str, Any] | None:
-    """Return {name: value} of "name=value"; a value that is JSON (a number, true) is meant as such."""
-    from json import loads
-
-    from geosearch.errors import InputError
-
-    found: dict[str, Any] = {}
-    for pair in pairs or ():
-        name, equals, value = pair.partition("=")
-        if not equals or not name:
-            raise InputError(f"--property takes NAME=VALUE, not {pair!r}")
-        try:
-            found[name] = loads(value)
-        except ValueError:
-            found[name] = value
-    return found or None

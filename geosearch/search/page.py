@@ -7,11 +7,13 @@ from html import escape
 from importlib.resources import files
 from pathlib import Path
 
+from geosearch.search.query import Filters
 from geosearch.search.ranking import Ranking, Result
 from geosearch.search.thumbnails import thumbnail
 from geosearch.search.worldmap import Mark, circle_map, world_map
 
 THUMBNAIL_SIDE = 220
+FOOTER = "<footer>Made by geosearch. This page carries its pictures and its map; it loads nothing.</footer>"
 
 
 def document(title: str, body: str) -> str:
@@ -31,11 +33,6 @@ def ranking_page(ranking: Ranking) -> str:
     """Return a ranking as a self-contained HTML page."""
     query, plan = ranking.query, ranking.plan
     title = question(ranking)
-    where = ""
-    if query.near:
-        where = f" within {kilometres(query.radius_km * 1000)} of {degrees(query.near.lat, query.near.lon)}"
-    elif query.area:
-        where = " in the area"
     facts = [
         f"<b>{plan.returned}</b> of <b>{plan.candidates}</b> candidates",
         f"space <b>{escape(ranking.space)}</b>",
@@ -49,21 +46,34 @@ def ranking_page(ranking: Ranking) -> str:
         if picture
         else ""
     )
-    marks = result_marks(ranking.results)
-    if query.near:
-        drawn = circle_map(query.near.lat, query.near.lon, query.radius_km * 1000, marks)
-        main = f'<div class="split"><div>{shown}{drawn}</div>\n{answers(ranking.results)}</div>\n'
-    else:
-        beside = " beside" if shown else ""
-        main = f'<div class="over{beside}">{shown}{world_map(marks)}</div>\n{answers(ranking.results)}\n'
     body = (
         f"<header><h1>{escape(title)}</h1>\n"
-        f'<p class="lead">{plan.returned} image{"" if plan.returned == 1 else "s"}{where}, best first.</p></header>\n'
-        f'<ul class="facts">{"".join(f"<li>{fact}</li>" for fact in facts)}</ul>\n'
-        f"{main}"
-        "<footer>Made by geosearch. This page carries its pictures and its map; it loads nothing.</footer>"
+        f'<p class="lead">{plan.returned} image{"" if plan.returned == 1 else "s"}{where(query)}, best first.</p>'
+        f"</header>\n{fact_list(facts)}\n{located(query, ranking.results, answers(ranking.results), shown)}{FOOTER}"
     )
     return document(title, body)
+
+
+def where(query: Filters) -> str:
+    """Return in words where answers lie, with a space before them; nothing where that is anywhere."""
+    if query.near:
+        return f" within {kilometres(query.radius_km * 1000)} of {degrees(query.near.lat, query.near.lon)}"
+    return " in the area" if query.area else ""
+
+
+def fact_list(facts: Sequence[str]) -> str:
+    """Return facts (HTML) as a list in a line."""
+    return f'<ul class="facts">{"".join(f"<li>{fact}</li>" for fact in facts)}</ul>'
+
+
+def located(query: Filters, results: Sequence[Result], found: str, shown: str = "") -> str:
+    """Return answers (HTML) with a map of where they are. shown: the question's picture (HTML)."""
+    marks = result_marks(results)
+    if query.near:
+        drawn = circle_map(query.near.lat, query.near.lon, query.radius_km * 1000, marks)
+        return f'<div class="split"><div>{shown}{drawn}</div>\n{found}</div>\n'
+    beside = " beside" if shown else ""
+    return f'<div class="over{beside}">{shown}{world_map(marks)}</div>\n{found}\n'
 
 
 def question(ranking: Ranking) -> str:
@@ -80,34 +90,48 @@ def question(ranking: Ranking) -> str:
 
 def answers(results: Sequence[Result], hits: frozenset[int] | None = None) -> str:
     """Return the results as a grid of pictures. hits: ids of images that are right, where that is known."""
-    if not results:
+    return grid([answer(result, hits is not None and result.image_id in hits) for result in results])
+
+
+def grid(figures: Sequence[str]) -> str:
+    """Return figures (HTML) as a grid, and a sentence where there is none."""
+    if not figures:
         return '<p class="soft">No image of this space meets all that was asked.</p>'
-    items = "".join(f"<li>{answer(result, hits is not None and result.image_id in hits)}</li>" for result in results)
-    return f'<ol class="grid">{items}</ol>'
+    return f'<ol class="grid">{"".join(f"<li>{figure}</li>" for figure in figures)}</ol>'
 
 
 def answer(result: Result, hit: bool = False, brief: bool = False) -> str:
     """Return one result as a figure: picture, rank, name, similarity, distance, and the place unless brief."""
-    uri = thumbnail(result.uri, THUMBNAIL_SIDE, result.root)
+    facts = [f"cos {result.similarity:.3f}", *distance(result)]
+    if brief:
+        return picture_of(result, "<br>".join(facts), "hit" if hit else "")
+    return picture_of(result, "<br>".join([" · ".join(facts), *middle_of(result)]), "hit" if hit else "")
+
+
+def picture_of(result: Result, facts: str, kind: str = "", side: int = THUMBNAIL_SIDE) -> str:
+    """Return a result's picture as a figure with its rank, its name and facts (HTML). kind chooses its look."""
+    uri = thumbnail(result.uri, side, result.root)
     name = escape(result.name)
     inside = (
         f'<img src="{uri}" alt="{name}" loading="lazy">'
         if uri
         else f'<div class="none">no picture here<br>{name}</div>'
     )
-    facts = [f"cos {result.similarity:.3f}"]
-    if result.distance_m is not None:
-        facts.append(kilometres(result.distance_m))
-    place = (
-        f"<br>{degrees(result.lat, result.lon, 1)}"
-        if not brief and result.lat is not None and result.lon is not None
-        else ""
-    )
     return (
-        f'<figure class="answer{" hit" if hit else ""}"><div class="frame">{inside}'
+        f'<figure class="{f"answer {kind}".rstrip()}"><div class="frame">{inside}'
         f'<span class="rank">{result.rank}</span></div>'
-        f"<figcaption><b>{name}</b>{'<br>'.join(facts) if brief else ' · '.join(facts)}{place}</figcaption></figure>"
+        f"<figcaption><b>{name}</b>{facts}</figcaption></figure>"
     )
+
+
+def distance(result: Result) -> list[str]:
+    """Return how far a result is, where that was asked."""
+    return [] if result.distance_m is None else [kilometres(result.distance_m)]
+
+
+def middle_of(result: Result) -> list[str]:
+    """Return the place of a result, where it has one."""
+    return [] if result.lat is None or result.lon is None else [degrees(result.lat, result.lon, 1)]
 
 
 def result_marks(results: Sequence[Result], hits: frozenset[int] | None = None) -> list[Mark]:

@@ -155,7 +155,8 @@ comment on column geosearch.bank.stored_with is 'The settings that it was writte
 
 comment on table geosearch.change is
     'How often something changed: the sum of the rows of a subject (geosearch.change_count). Rows are only added.';
-comment on column geosearch.change.subject is 'What changed: image, the set of images and their places.';
+comment on column geosearch.change.subject is 
+    'What changed: image, the set of images and their places; vectors <id>, the vectors of the space of this id.';
 comment on column geosearch.change.changes is 'How many changes this row stands for.';
 
 comment on table geosearch.installed_sql is 'The files of functions and views that this database holds.';

@@ -14,7 +14,8 @@ as $$
     select coalesce(sum(c.changes), 0)::bigint from geosearch.change c where c.subject = change_count.subject
 $$;
 comment on function geosearch.change_count is
-    'How often a subject changed. Subject image: images were added or removed, or got another place.';
+    'How often a subject changed. Subject image: images were added or removed, or got another place. '
+    'Subject vectors <id of a space>: vectors of it were added, removed or changed.';
 
 -- One statement and no lock: it removes the rows that it sees and adds their sum, so whoever looks finds the same count
 -- before and after, and writers are never in the way. Of two at once the second waits and finds those rows gone.
@@ -77,6 +78,37 @@ create trigger note_deleted after delete on geosearch.image referencing old tabl
 create trigger note_truncated after truncate on geosearch.image
     for each statement execute function geosearch.note_image_change();
 
-revoke all on function geosearch.change_count, geosearch.fold_changes, geosearch.note_image_change from public;
+-- The same for the vectors of a space, with its id as argument: by the name of the table, a transaction whose snapshot is
+-- older than the space would not find it. A vector that changes gets a new version (fill_space_row), so that versions are
+-- compared and not vectors; a row that only moved keeps it.
+create or replace function geosearch.note_vector_change()
+returns trigger
+language plpgsql
+security definer
+set search_path from current
+set enable_nestloop = off
+as $$
+declare
+    changed boolean := true;
+begin
+    if tg_op = 'INSERT' then
+        changed := exists (select from new_rows);
+    elsif tg_op = 'DELETE' then
+        changed := exists (select from old_rows);
+    elsif tg_op = 'UPDATE' then
+        changed := exists (
+            select from new_rows n where not exists (select from old_rows o where o.version = n.version));
+    end if;
+    if changed then
+        insert into geosearch.change (subject, changes) values ('vectors ' || tg_argv[0], 1);
+    end if;
+    return null;
+end $$;
+comment on function geosearch.note_vector_change is
+    'Trigger: counts the statements that add, remove or change vectors of a space.';
+
+revoke all on function
+    geosearch.change_count, geosearch.fold_changes, geosearch.note_image_change, geosearch.note_vector_change
+    from public;
 grant execute on function geosearch.change_count to geosearch_admin, geosearch_ingest, geosearch_read;
 grant execute on function geosearch.fold_changes to geosearch_admin, geosearch_ingest;

@@ -7,6 +7,7 @@ drop function if exists geosearch.create_space_table;
 drop function if exists geosearch.comment_space_table;
 drop function if exists geosearch.finish_space_table;
 drop function if exists geosearch.add_space_triggers;
+drop function if exists geosearch.count_vector_changes;
 drop function if exists geosearch.add_space_keys;
 
 -- The table of a space in three steps: `geosearch space reorder` fills a second one between the first and the others.
@@ -98,8 +99,35 @@ begin
     execute pg_catalog.format(
         'create trigger extents_updated after update on geosearch.%I referencing new table as changed'
         ' for each statement execute function geosearch.note_extents()', table_name);
+    perform geosearch.count_vector_changes(table_name);
 end $$;
 comment on function geosearch.add_space_triggers is 'Gives a table of vectors its triggers. For the owner.';
+
+create function geosearch.count_vector_changes(table_name text)
+returns void
+language plpgsql
+set search_path from current
+as $$
+declare
+    kind record;
+begin
+    for kind in
+        select k.name, k.event, k.seen, s.id
+        from geosearch.space s cross join (values
+            ('vectors_inserted', 'insert', 'referencing new table as new_rows'),
+            ('vectors_updated', 'update', 'referencing old table as old_rows new table as new_rows'),
+            ('vectors_deleted', 'delete', 'referencing old table as old_rows'),
+            ('vectors_truncated', 'truncate', '')) as k (name, event, seen)
+        where 'space_' || s.name = table_name
+    loop
+        execute pg_catalog.format(
+            'create trigger %I after %s on geosearch.%I %s for each statement'
+            ' execute function geosearch.note_vector_change(%L)',
+            kind.name, kind.event, table_name, kind.seen, kind.id);
+    end loop;
+end $$;
+comment on function geosearch.count_vector_changes is
+    'Gives the table of a space the triggers that count its changes, as subject vectors <id>. For the owner.';
 
 create function geosearch.add_space_keys(table_name text)
 returns void
@@ -192,6 +220,8 @@ language plpgsql
 security definer
 set search_path from current
 as $$
+declare
+    dropped int;
 begin
     -- First what the removal locks in any case, in the order of those who change images: whoever has written vectors may
     -- yet need the row of their space.
@@ -204,14 +234,15 @@ begin
                 null;  -- another one dropped it meanwhile
         end;
     end if;
-    delete from geosearch.space s where s.name = drop_space.name;
-    if not found then
+    delete from geosearch.space s where s.name = drop_space.name returning s.id into dropped;
+    if dropped is null then
         raise undefined_object using
             message = pg_catalog.format('no space is named %L', name),
             hint = 'Spaces: ' || coalesce((select string_agg(s.name, ', ' order by s.name) from geosearch.space s),
                                           'none yet') || '.';
     end if;
     execute pg_catalog.format('drop table geosearch.%I', 'space_' || name);
+    delete from geosearch.change c where c.subject = 'vectors ' || dropped::text;
     -- What could not be embedded names its space in the payload.
     delete from geosearch.reject r
     where r.stage = 'embed' and r.payload = pg_catalog.format('{"space": "%s"}', drop_space.name);
@@ -220,7 +251,8 @@ comment on function geosearch.drop_space is 'Removes a space, its table, its vec
 
 revoke all on function
     geosearch.create_space, geosearch.drop_space, geosearch.create_space_table, geosearch.finish_space_table,
-    geosearch.add_space_triggers, geosearch.add_space_keys, geosearch.comment_space_table
+    geosearch.add_space_triggers, geosearch.count_vector_changes, geosearch.add_space_keys,
+    geosearch.comment_space_table
     from public;
 grant execute on function geosearch.create_space, geosearch.drop_space to geosearch_admin;
 
@@ -235,5 +267,19 @@ begin
         execute pg_catalog.format('update geosearch.%I s set image_id = s.image_id', 'space_' || made.name);
         update geosearch.space s set extents = s.extents & 255 where s.name = made.name;
         perform geosearch.count_cells(made.name);
+    end loop;
+end $$;
+
+-- Tables from before their changes were counted. None of them has moments, which came together with the count.
+do $$
+declare
+    made record;
+begin
+    for made in
+        select 'space_' || s.name as table_name from geosearch.space s
+        join pg_catalog.pg_class c on c.relname = 'space_' || s.name and c.relnamespace = 'geosearch'::regnamespace
+        where not exists (select from pg_catalog.pg_trigger t where t.tgrelid = c.oid and t.tgname = 'vectors_inserted')
+    loop
+        perform geosearch.count_vector_changes(made.table_name);
     end loop;
 end $$;

@@ -64,6 +64,20 @@ class Moments:
         scatter = self.scatter + other.scatter + np.outer(apart, apart) * (self.count * other.count / count)
         return type(self)(count, mean, scatter)
 
+    def axes(self) -> Floats:
+        """Return the principal axes (r, d), the longest first: eigenvectors of the covariance times √eigenvalue.
+
+        The variance of a query's similarities is the sum of its squared products with them. r is at most count − 1 and
+        d: axes along which nothing varies, but for what rounding leaves, are dropped; none for fewer than two rows.
+        """
+        if self.count < 2:
+            return np.empty((0, len(self.mean)))
+        values, vectors = np.linalg.eigh(self.scatter / (self.count - 1))
+        # The eigenvalues of a symmetric matrix are exact to this much of the largest one.
+        nothing = len(values) * np.finfo(np.float64).eps * values[-1]
+        kept = np.flatnonzero(values > max(nothing, np.finfo(np.float64).tiny))[::-1]
+        return np.ascontiguousarray((vectors[:, kept] * np.sqrt(values[kept])).T)
+
     def of_similarities(self, query: ArrayLike) -> tuple[float, float]:
         """Return mean and standard deviation (ddof 1) of the cosines of a query (d,) with all rows; 0 for one row."""
         q = np.asarray(query, np.float64)

@@ -8,6 +8,8 @@ from geosearch.database import index_build
 from geosearch.database.index_session import Session
 from geosearch.errors import DatabaseError
 
+_COUNTED = ("inserted", "updated", "deleted", "truncated")
+
 
 def columns_of(work: Session) -> list[str]:
     """Return the columns, after a check that nothing hangs on the table that would be lost with it."""
@@ -42,7 +44,7 @@ def _dependents(work: Session, table: str) -> list[str]:
     name = f"space_{work.space.name}"
     own = {
         "pg_class": [f"{name}_pkey", f"{name}_cell_idx", f"{name}_hnsw_idx"],
-        "pg_trigger": ["fill", "extents_inserted", "extents_updated"],
+        "pg_trigger": ["fill", "extents_inserted", "extents_updated", *(f"vectors_{kind}" for kind in _COUNTED)],
         "pg_constraint": [f"{name}_pkey", f"{name}_embedding_check", f"{name}_image_id_fkey"],
     }
     rows = work.conn.execute(

@@ -84,6 +84,7 @@ def test_search_is_stable_and_keeps_its_settings_to_itself(conn):
             "search_source",
             "search_estimate",
             "search_scan",
+            "similarity_moments",
         )
         assert (parallel == "u") is (calls_it or volatility == "v"), name
     conn.execute("select geosearch.create_space('toy', 3)")
@@ -104,6 +105,7 @@ def test_only_few_functions_run_with_the_owners_rights(conn):
         "questions_before",
         "fold_changes",
         "note_image_change",
+        "note_vector_change",
         "create_bank",
         "build_bank",
         "finish_bank",

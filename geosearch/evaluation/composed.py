@@ -63,6 +63,13 @@ class Report:
     ways: tuple[Way, ...]
     scores: dict[str, dict[str, Scores]]
 
+    @classmethod
+    def joined(cls, parts: Sequence[Report]) -> Report:
+        """Return the reports of different attributes as one; they ranked as many images in the same ways."""
+        if len({(part.images, part.ways) for part in parts}) != 1:
+            raise InputError("only reports over as many images, in the same ways, make one report")
+        return cls(parts[0].images, parts[0].ways, {name: of for part in parts for name, of in part.scores.items()})
+
     def average(self, way: str) -> Scores:
         """Return the plain mean over attributes, however many questions each has."""
         every = [self.scores[attribute][way] for attribute in self.scores]
@@ -81,6 +88,18 @@ class Report:
         for name in (CHANCE, *(way.name for way in self.ways)):
             figures = {attribute: round(of[name].ap, 2) for attribute, of in self.scores.items()}
             rows.append({"method": name, **figures, AVERAGE: round(self.average(name).ap, 2)})
+        return rows
+
+    def at_k(self) -> list[dict[str, Any]]:
+        """Return a row a way: P@k and R@k of the average, rounded to two places."""
+        rows = []
+        for name in (CHANCE, *(way.name for way in self.ways)):
+            of = self.average(name)
+            rows.append(
+                {"method": name}
+                | {f"P@{k}": round(share, 2) for k, share in of.precision.items()}
+                | {f"R@{k}": round(share, 2) for k, share in of.recall.items()}
+            )
         return rows
 
     def rows(self) -> list[dict[str, Any]]:

@@ -33,7 +33,7 @@ class Question(NamedTuple):
 
 
 class Way(NamedTuple):
-    """A method, and for WeiCom its λ, the weight of the text."""
+    """A method, and for WeiCom its λ, the weight of the text; for the mean too where it is not the plain one."""
 
     method: Method
     lam: float | None = None
@@ -101,7 +101,8 @@ def _ranks(image: Costs, text: Costs, way: Way, relevant: NDArray[np.int64]) -> 
     if way.method == "text":
         return ranks_of(text.similarity, text.similarity_sorted, relevant)
     if way.method == "mean":
-        costs = (image.similarity + text.similarity) / 2
+        share = 0.5 if lam is None else lam
+        costs = (1 - share) * image.similarity + share * text.similarity
     elif lam is None:
         raise InputError("WeiCom needs a λ, the weight of the text")
     elif lam in (0, 1):

@@ -71,7 +71,8 @@ end $$;
 comment on function geosearch.place_within is
     'Whether the place of an image lies within so many metres of near, on the spheroid. Used by the searches.';
 
--- source selects the candidates' image_id and distance from $1 (what = 'distance'), or image_id and version; with $2 near,
+-- source selects the candidates' image_id and distance from $1 (what = 'distance'), or the distances d1, d2 from the
+-- vectors of $1 (what = '2 distances'), or image_id and version; with $2 near,
 -- $3 radius_m, $4 archive_id, $5 captured_from, $6 captured_to, $7 among, $8 numbers and $9 … $12 ranges of cells;
 -- condition is the same as a condition on rows s of the table, for a walk through an approximate index.
 create function geosearch.search_source(
@@ -86,9 +87,13 @@ set search_path from current
 as $$
 declare
     -- Compared where the row is read: handing vectors on to be compared above took a sixth longer.
-    columns constant text := case what
-        when 'distance' then 's.image_id, 0 + (s.embedding <=> $1) as distance' else 's.image_id, s.version' end;
-    raw constant text := case what when 'distance' then 's.image_id, s.embedding' else 's.image_id, s.version' end
+    columns constant text := case
+        when what = 'distance' then 's.image_id, 0 + (s.embedding <=> $1) as distance'
+        when what ~ '^[0-9]{1,2} distances$' then 's.image_id' || (
+            select coalesce(string_agg(format(', 0 + (s.embedding <=> $1[%s]) as d%s', n, n), '' order by n), '')
+            from generate_series(1, left(what, 2)::int) n)
+        else 's.image_id, s.version' end;
+    raw constant text := case when what like '%distance%' then 's.image_id, s.embedding' else 's.image_id, s.version' end
         || ', s.cap, s.core, s.reach_m, s.x * $8[1] + s.y * $8[2] + s.z * $8[3] as cosine';
     relation constant text := format(' from geosearch.%I s where', 'space_' || found_space.name);
     point constant boolean := geometrytype(near::geometry) = 'POINT';

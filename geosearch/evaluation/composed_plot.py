@@ -1,4 +1,4 @@
-"""A picture of the λ sweep: mAP over λ, a line an attribute and one for their average, the baselines across."""
+"""A picture of the λ sweep: mAP over λ, of every attribute and of their average, whose baselines go across."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import io
 from pathlib import Path
 
 from geosearch.errors import InputError
-from geosearch.evaluation.composed import CHANCE, Report
+from geosearch.evaluation.composed import AVERAGE, CHANCE, Report
 from geosearch.evaluation.composed_files import save
 from geosearch.evaluation.extra import matplotlib
 
@@ -24,7 +24,7 @@ def check_plot(path: Path) -> None:
 def plot(report: Report, path: Path, title: str = "") -> None:
     """Write the plot as a PNG. Raises InputError without Matplotlib, and for a report without any λ."""
     check_plot(path)
-    sweep = [way for way in report.ways if way.lam is not None]
+    sweep = [way for way in report.ways if way.method == "weicom"]
     if not sweep:
         raise InputError("no λ was measured, so there is nothing to draw")
     # A figure of its own and not pyplot's: no window system is asked for, and no state is left behind.
@@ -32,16 +32,14 @@ def plot(report: Report, path: Path, title: str = "") -> None:
     matplotlib("backends.backend_agg").FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     lams = [way.lam for way in sweep]
-    for attribute, of in report.scores.items():
+    for attribute, of in report.scores.items() if len(report.scores) > 1 else ():
         axes.plot(lams, [of[way.name].ap for way in sweep], marker=".", linewidth=1.2, label=attribute)
-    axes.plot(
-        lams,
-        [report.average(way.name).ap for way in sweep],
-        color="black", linewidth=2.4, marker="o", markersize=4, label="average",
-    )  # fmt: skip
+    name = AVERAGE if len(report.scores) > 1 else next(iter(report.scores))
+    averages = [report.average(way.name).ap for way in sweep]
+    axes.plot(lams, averages, color="black", linewidth=2.4, marker="o", markersize=4, label=name)
     for name, style in STYLES.items():
         height = report.average(name).ap
-        axes.axhline(height, color="grey", linewidth=1, linestyle=style, label=f"{name}, average")
+        axes.axhline(height, color="grey", linewidth=1, linestyle=style, label=name)
     axes.set(xlabel="λ, the weight of the text", ylabel="mAP (%)", title=title, xlim=(-0.02, 1.02))
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.25)

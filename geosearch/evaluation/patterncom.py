@@ -39,7 +39,7 @@ ASKED = {
 
 
 def read_labels(images: Path, tables: Sequence[Path] = ()) -> Labels:
-    """Return all pictures below a folder, in the order of their paths, with their labels.
+    """Return all pictures below a folder, in one order on every machine, with their labels.
 
     tables: CSV files, or folders of them; without any, the folders that the pictures lie in are the labels. Raises
     InputError, naming file and line, for a table of another layout, a label of a picture that is not there, a label

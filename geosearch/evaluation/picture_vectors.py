@@ -123,7 +123,8 @@ def _recall(
     if not file.exists():
         return
     try:
-        with np.load(file, allow_pickle=False) as kept:
+        # Opened here: np.load would leave a damaged file open.
+        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as kept:
             there, old_stamps, old = kept["names"], kept["stamps"], kept["vectors"]
         if old.shape != (len(there), vectors.shape[1]) or old_stamps.shape != (len(there), 2):
             return

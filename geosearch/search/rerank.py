@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 
 from geosearch.errors import InputError, UnknownNameError
 from geosearch.search.candidates import Candidates, find_candidates
+from geosearch.search.rerank_compose import ComposedReranking, ComposeTask, check_population
 from geosearch.search.rerank_task import LEAST_ROWS, Reranking, Task
 from geosearch.search.resident import ResidentVectors, one_snapshot
 from geosearch.search.scoring import Way, full_precision
@@ -74,32 +75,91 @@ class Reranker:
                 raise InputError(f"candidates of space {missing[0]} are not given")
         elif len(weights) > 1:
             raise InputError(f"candidates are given for each of the spaces {', '.join(weights)}: versions differ")
-        if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
-            raise InputError(f"k, the number of answers, must be a whole number from 1 up, not {k!r}")
+        _check_count(k)
         residents = {space: self.residents[space] for space in weights}
         given = {space: candidates if isinstance(candidates, Candidates) else candidates[space] for space in weights}
         task = Task(residents, queries, weights, given, int(k))
-        followed = self._followed.setdefault(conn, set())
-        for space, resident in residents.items():
-            if space not in followed:
-                resident.follow(conn)
-                followed.add(space)
+        self._run(conn, task)
+        return task.answer()
+
+    def compose(
+        self,
+        conn: psycopg.Connection[Any],
+        space: str,
+        parts: ArrayLike,
+        weights: ArrayLike,
+        k: int = 10,
+        population: str = "space",
+        **filters: Any,
+    ) -> ComposedReranking:
+        """Find the candidates and rank them by WeiCom's score of one composed question, all in one snapshot.
+
+        The score is Σ |w_j| Φ(±z_j), with z_j a cosine less the mean of all cosines with part j, over their deviation:
+        see `geosearch.compose.reference`. parts: (j, d), images and texts. weights: (j,), signed, scaled so that their
+        sizes sum to 1; negative: not wanted. population: what mean and deviation are taken over, 'space' or
+        'candidates'. filters: see `find_candidates`. Equal scores come in the order of image ids.
+        Raises InputError, UnknownNameError, DatabaseError as `rank` does.
+        """
+        resident = self._resident(space)
+        with one_snapshot(conn):
+            self._follow(conn, resident)
+            candidates = find_candidates(conn, space, **filters) if filters else resident.everything(conn)
+            return self.compose_candidates(conn, space, parts, weights, candidates, k, population)
+
+    def compose_candidates(
+        self,
+        conn: psycopg.Connection[Any],
+        space: str,
+        parts: ArrayLike,
+        weights: ArrayLike,
+        candidates: Candidates,
+        k: int = 10,
+        population: str = "space",
+    ) -> ComposedReranking:
+        """Do the same for candidates that were found already; versions count as for `rank`.
+
+        The population `space` is what the table holds now; an image that is a candidate counts in it by the vector by
+        which it is scored.
+        """
+        check_population(population)
+        _check_count(k)
+        resident = self._resident(space)
+        self._follow(conn, resident)
+        everything = resident.everything(conn) if population == "space" else None
+        task = ComposeTask(resident, parts, weights, candidates, everything, int(k))
+        self._run(conn, task)
+        return task.composed()
+
+    def _run(self, conn: psycopg.Connection[Any], task: Task) -> None:
+        """Score all rows of a task."""
+        for resident in task.residents.values():
+            self._follow(conn, resident)
         with full_precision():
             for first, last in task.chunks():
-                fetched = {space: Fetched(resident.dimension) for space, resident in residents.items()}
+                fetched = {space: Fetched(resident.dimension) for space, resident in task.residents.items()}
                 self._fetch(conn, task, slice(first, last), fetched)
                 for block in task.blocks(first, last):
                     self._score(conn, task, block, fetched)
                 task.fetched += sum(len(rows.ids) for rows in fetched.values())
-        return task.answer()
+
+    def _follow(self, conn: psycopg.Connection[Any], resident: ResidentVectors) -> None:
+        """Check once a connection that its database holds the very space. Raises DatabaseError."""
+        followed = self._followed.setdefault(conn, set())
+        if resident.space not in followed:
+            resident.follow(conn)
+            followed.add(resident.space)
+
+    def _resident(self, space: str) -> ResidentVectors:
+        if space not in self.residents:
+            raise UnknownNameError(
+                "resident space", space, sorted(self.residents), "Give it to Reranker when that is made."
+            )
+        return self.residents[space]
 
     def _weights(self, queries: Mapping[str, ArrayLike], weights: Mapping[str, float] | None) -> dict[str, float]:
         """Return the weights of the spaces that count, checked; the one of most dimensions first."""
         for space in queries:
-            if space not in self.residents:
-                raise UnknownNameError(
-                    "resident space", space, sorted(self.residents), "Give it to Reranker when that is made."
-                )
+            self._resident(space)
         if weights is None:
             weights = dict.fromkeys(queries, 1 / max(1, len(queries)))
         if set(weights) != set(queries):
@@ -143,3 +203,8 @@ class Reranker:
             middle = (block.start + block.stop) // 2
             self._score(conn, task, slice(block.start, middle), fetched)
             block = slice(middle, block.stop)
+
+
+def _check_count(k: object) -> None:
+    if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
+        raise InputError(f"k, the number of answers, must be a whole number from 1 up, not {k!r}")

@@ -22,6 +22,7 @@ from psycopg.pq import TransactionStatus
 
 from geosearch.errors import DatabaseError, SchemaError, UnknownNameError
 from geosearch.search.binary_copy import key_rows, vector_rows
+from geosearch.search.candidates import Candidates
 from geosearch.search.resident_form import Form, choose_form, measure_free
 from geosearch.search.vector_store import Fetched, VectorStore
 from geosearch.settings import settings
@@ -37,6 +38,7 @@ class ResidentVectors(VectorStore):
         """Take the memory; use `load`."""
         super().__init__(space, dimension, form, rows, folder)
         self._made, self._refreshed = made, time.monotonic()
+        self._everything: tuple[int, Candidates] | None = None
 
     @classmethod
     def load(
@@ -80,6 +82,36 @@ class ResidentVectors(VectorStore):
                 f"space {self.space} of database {conn.info.dbname!r} is not the one that was loaded: it was made "
                 "anew, or the database is another one. Load it again: ResidentVectors.load(conn, space)"
             )
+
+    def everything(self, conn: psycopg.Connection[Any]) -> Candidates:
+        """Return ids and versions of all rows that the table holds in the snapshot of the connection.
+
+        Kept as long as the database counts no change of the space's vectors.
+        """
+        count, own = self._changes(conn)
+        kept = self._everything
+        # A transaction's own changes count for itself alone, until it commits, or for nobody, if it does not.
+        if kept is not None and kept[0] == count and not own:
+            return kept[1]
+        select = sql.SQL("select image_id, version from {}").format(_table(self.space))
+        with conn.transaction():
+            found = Candidates.of(*key_rows(conn, select))
+        # Where every statement has a snapshot of its own, there may have been changes between the two.
+        if (count, False) == self._changes(conn):
+            self._everything = count, found
+        return found
+
+    def _changes(self, conn: psycopg.Connection[Any]) -> tuple[int, bool]:
+        """Return how often the vectors changed, and whether this transaction may have changed any."""
+        with conn.transaction():
+            row = conn.execute(
+                "select geosearch.change_count('vectors ' || s.id), pg_current_xact_id_if_assigned() is not null"
+                " from geosearch.space s where s.name = %s",
+                [self.space],
+            ).fetchone()
+        if row is None:
+            raise DatabaseError(f"space {self.space} is not there any more: it was dropped since it was loaded")
+        return int(row[0]), bool(row[1])
 
     def refresh(self, conn: psycopg.Connection[Any]) -> tuple[int, int]:
         """Compare with the table: drop images that left it, fetch what is new or changed; return (fetched, dropped).

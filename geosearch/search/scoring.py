@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 Way = Literal["torch", "faiss"]
 _EPSILON = 2.0**-24  # half a unit in the last place of float32
 _PAIR_BYTES = {"cpu": 1 << 22, "cuda": 1 << 28}  # rows that are scored in float64 at a time
-_DIGITS = 13  # scores are rounded to so many decimals: equal vectors stay equal in whatever order sums were made
+DIGITS = 13  # scores are rounded to so many decimals: equal vectors stay equal in whatever order sums were made
 
 
 def half_queries(queries: ArrayLike, dimension: int) -> NDArray[np.float64]:
@@ -66,7 +66,7 @@ def reference(
         stored = vectors[space].astype(np.float64)
         unit = stored / np.linalg.norm(stored, axis=1, keepdims=True)
         scores = scores + weight * (half_queries(queries[space], stored.shape[1]) @ unit.T)
-    order = np.array([np.lexsort((image_ids, -row)) for row in np.round(scores, _DIGITS)])[:, :k]
+    order = np.array([np.lexsort((image_ids, -row)) for row in np.round(scores, DIGITS)])[:, :k]
     return image_ids[order], np.take_along_axis(scores, order, axis=1)
 
 
@@ -146,7 +146,7 @@ def exact_scores(
     if inverse is None and not rows.is_cuda and 2 * len(row) > rows.shape[0]:
         # So many pairs that a whole product costs less; in pieces that stay in the cache.
         whole = torch.cat([queries @ rows[at : at + 512].double().T for at in range(0, len(rows), 512)], dim=1)
-        return np.asarray(whole[query, row]).round(_DIGITS)
+        return np.asarray(whole[query, row]).round(DIGITS)
     step = max(1, _PAIR_BYTES[rows.device.type] // (8 * rows.shape[1]))
     scores = np.empty(len(row))
     for at in range(0, len(row), step):
@@ -156,7 +156,7 @@ def exact_scores(
             scores[part] = (units.double() * queries[query[part]]).sum(dim=1).cpu().numpy()
         else:  # a few rows: waking torch's threads would take longer
             scores[part] = (units.numpy() * queries.numpy()[query[part].numpy()]).sum(axis=1)
-    return scores.round(_DIGITS)
+    return scores.round(DIGITS)
 
 
 @contextmanager

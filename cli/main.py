@@ -15,8 +15,8 @@ from .common import fail, known_failure, note
 
 # In the order of the work: a name is a module beside this one, which defines `app` or a function of that name.
 GROUPS = (
-    "db", "archive", "catalog", "model", "space", "embed", "worker", "search", "range", "train", "evaluate", "demo",
-    "doctor",
+    "db", "archive", "catalog", "model", "space", "embed", "worker", "search", "compose", "range", "train", "evaluate",
+    "demo", "doctor",
 )  # fmt: skip
 
 

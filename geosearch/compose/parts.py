@@ -46,12 +46,9 @@ def shares(images: int, texts: int, without: int, lam: float, weights: Sequence[
     if weights is None:
         if not 0 <= lam <= 1:  # NaN is refused as well
             raise InputError(f"lambda is the weight of the text, from 0 (image alone) to 1 (text alone), not {lam}")
-        text = 0.0 if not texts + without else 1.0 if not images else lam
-        weights = (
-            [(1 - text) / images] * images + [text / (texts + without)] * (texts + without)
-            if images
-            else [text / total] * total
-        )
+        said = texts + without
+        text = 0.0 if not said else 1.0 if not images else lam
+        weights = [(1 - text) / max(1, images)] * images + [text / max(1, said)] * said
     elif len(weights) != total or not all(0 < weight < float("inf") for weight in weights):
         raise InputError(f"{total} images and texts need {total} positive weights, not {list(weights)}")
     return [*weights[: images + texts], *(-weight for weight in weights[images + texts :])]

@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from types import TracebackType
@@ -20,6 +20,9 @@ from numpy.typing import ArrayLike, NDArray
 from geosearch.database.archives import get_archive_id
 from geosearch.errors import DatabaseError, GeosearchError
 from geosearch.item import Item, Place
+from geosearch.search.compose import LAMBDAS, Composition
+from geosearch.search.compose_run import compose
+from geosearch.search.composed import ComposedRanking
 from geosearch.search.lookup import SearchedSpace, answering, find_image, find_space, stored_vector
 from geosearch.search.query import Query, unit_vector
 from geosearch.search.ranking import Plan, Ranking, Result, answer_facts
@@ -109,6 +112,50 @@ class Client:
         """Return the answers to a query that has been made already."""
         encodes = query.image is not None or query.text is not None
         return self._answer(query, find_space(self.conn, query.space, encodes))
+
+    def compose(
+        self,
+        *,
+        image: str | Path | Image | Sequence[str | Path | Image] | None = None,
+        text: str | Sequence[str] | None = None,
+        like: str | int | Sequence[str | int] | None = None,
+        without: str | Sequence[str] | None = None,
+        lam: float | None = None,
+        weights: Sequence[float] | None = None,
+        population: str = "space",
+        method: str = "weicom",
+        late: str = "compute",
+        **narrowed: Any,
+    ) -> ComposedRanking:
+        """Return the k images that are best like all images and texts together, and least like what is not wanted.
+
+        image, like, text, without: one or several; without: texts. lam: the weight of all texts, 0 … 1; the default of
+        the space's model if not given. weights: instead, a number for each part, in the order image, like, text,
+        without. The rest is explained at Composition; narrowed: near, radius_km, k, archive, space, strategy, area,
+        captured_from, captured_to and properties, as in `search`. Raises what `search` raises.
+        """
+        return self.ask_composed(
+            Composition.of(
+                image=image,
+                text=text,
+                like=like,
+                without=without,
+                lam=lam,
+                weights=weights,
+                population=population,
+                method=method,
+                late=late,
+                **narrowed,
+            )
+        )
+
+    def ask_composed(self, composition: Composition) -> ComposedRanking:
+        """Return the answers to a composition that has been made already."""
+        return compose(self.conn, self._encode, [composition])[0]
+
+    def sweep(self, composition: Composition, lambdas: Sequence[float] = LAMBDAS) -> list[ComposedRanking]:
+        """Return the answers for each lambda, in one snapshot; each part is encoded once."""
+        return compose(self.conn, self._encode, composition.swept(lambdas))
 
     def search_many(self, queries: Iterable[Query]) -> Iterator[Ranking | GeosearchError]:
         """Yield the answers to many queries, in their order; an error where one cannot be answered, and go on.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
@@ -92,7 +92,7 @@ class Composition(Filters):
         like: Any = None,
         text: Any = None,
         without: Any = None,
-        weights: Sequence[float] | None = None,
+        weights: Sequence[float | str] | None = None,
         **rest: Any,
     ) -> Composition:
         """Make a composition from what a person types: one of each kind or several; the rest as `filters` takes it."""
@@ -129,6 +129,21 @@ class Composition(Filters):
     def uses_lambda(self) -> bool:
         """Whether lambda counts: it does where both kinds do and no weights are given."""
         return self.weights is None and self.method in ("weicom", "mean") and bool(self.seen and self.said)
+
+    def used_lambda(self, default: float) -> float | None:
+        """Return the lambda that counts, None where none does. default: what it is where none is given."""
+        if not self.uses_lambda:
+            return None
+        return default if self.lam is None else float(self.lam)
+
+    def swept(self, lambdas: Sequence[float] = LAMBDAS) -> list[Composition]:
+        """Return this composition with each of some lambdas. Raises InputError where lambda does not count."""
+        if not self.uses_lambda or self.lam is not None:
+            raise InputError(
+                "a sweep shows what lambda does: it needs an image and a text, method weicom or mean, and neither "
+                "lambda nor weights"
+            )
+        return [replace(self, lam=lam) for lam in lambdas]
 
     def shares(self, default: float) -> list[float]:
         """Return the signed weights of all parts, whose absolute values sum to 1; 0 for what a method leaves out.

@@ -83,7 +83,7 @@ class ComposedResult(Result):
 class ComposedRanking:
     """The answers to a composed question, best first; iterates over its results.
 
-    lam: the weight of the texts, None where it does not count. lam_given: whether the question said so itself.
+    lam: the weight of the texts, None where it does not count. default_lambda: what it is unless the question says so.
     notes: what the database had to say, such as that the moments of the space are late.
     """
 
@@ -93,7 +93,7 @@ class ComposedRanking:
     composition: Composition = field(repr=False, compare=False)
     space: str = ""
     lam: float | None = None
-    lam_given: bool = False
+    default_lambda: float = 0.5
     notes: tuple[str, ...] = ()
 
     def __iter__(self) -> Iterator[ComposedResult]:
@@ -109,7 +109,8 @@ class ComposedRanking:
             "space": self.space,
             "method": self.composition.method,
             "lambda": self.lam,
-            "lambda_given": self.lam_given,
+            "lambda_given": self.composition.lam is not None,
+            "default_lambda": self.default_lambda,
             "parts": [
                 {
                     "kind": part.kind,

@@ -144,8 +144,10 @@ def check_picture(image: object) -> None:
 
 def check_words(what: str, text: object) -> None:
     """Raise InputError for what is not some words."""
+    if not isinstance(text, str):
+        raise InputError(f"the {what} is text, not {type(text).__name__}")
     check_text("text", text)
-    if not str(text).strip():
+    if not text.strip():
         raise InputError(f"the {what} is empty")
 
 

@@ -48,6 +48,35 @@ SEARCH = """
     order by b.n
 """
 
+# As SEARCH; only exact looks at every candidate, so that others have to be counted.
+COMPOSE = """
+    with given as materialized (
+        select case when %(area)s::text is not null then st_geomfromgeojson(%(area)s::text)::geography
+                    when %(lat)s::float8 is not null then st_makepoint(%(lon)s, %(lat)s)::geography end as near,
+               case when %(properties)s::jsonb is not null then
+                   array(select id from geosearch.image where properties @> %(properties)s::jsonb) end as among
+    ), asked as materialized (
+        select a.*, g.near, case a.chosen when 'exact' then a.touched else (
+            select count(*) from geosearch.candidates(
+                %(space)s, g.near, %(radius_m)s, %(archive)s, %(captured_from)s::timestamptz,
+                %(captured_to)s::timestamptz, g.among)) end as candidates
+        from given g cross join lateral geosearch.compose_account(
+            %(space)s, %(vectors)s::vector[], %(weights)s::float8[], g.near, %(radius_m)s, %(k)s::int, %(population)s,
+            %(strategy)s, %(archive)s, %(captured_from)s::timestamptz, %(captured_to)s::timestamptz, g.among, %(late)s,
+            %(method)s) a
+    )
+    select q.chosen, q.moments, q.candidates, q.touched, q.scored, q.means, q.deviations, q.similarities[b.n:b.n],
+           b.n::int, i.id, i.name, a.name, 1 - b.tail, st_distance(coalesce(i.footprint, i.nadir), q.near),
+           i.uri, a.root, st_asgeojson(coalesce(i.footprint, i.nadir), 6)
+    from asked q
+    left join lateral unnest(q.ids, q.tails) with ordinality b (id, tail, n) on true
+    left join geosearch.image i on i.id = b.id
+    left join geosearch.archive a on a.id = i.archive_id
+    order by b.n
+"""
+
+DEFAULT_LAMBDA = "select geosearch.default_lambda(%s)"
+
 SPACES = """
     select s.name, s.dimension, s.active, m.name, m.weights_sha256, m.preprocessing
     from geosearch.space s left join geosearch.model m on m.id = s.model_id

@@ -68,18 +68,19 @@ def compose(
     weights = lambdas_of(lambdas)
     check_files(out, plot)
     labels = read_labels(images, csv or ())
-    labels.check(attribute or ())
+    wanted = attribute or list(labels.values)
+    labels.check(wanted)
     account = labels.account()
     for line in labels.remarks():
         note(line)
     from geosearch.encoders.registry import load
 
     encoder = load(model)
-    texts = encode_texts(encoder, labels.texts(attribute or list(labels.values)))
+    texts = encode_texts(encoder, labels.texts(wanted))
     with progress() as bar:
         kept = cache or settings().home / "evaluation"
         vectors = encode_pictures(encoder, images, labels.names, kept, counted(bar, "pictures"))
-        report = evaluate(labels.labelled(vectors), texts, weights, attribute, progress=counted(bar, "questions"))
+        report = evaluate(labels.labelled(vectors), texts, weights, wanted, progress=counted(bar, "questions"))
     show(report, {"model": model, **account}, out, plot, json)
 
 

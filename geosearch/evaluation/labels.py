@@ -52,10 +52,15 @@ class Labels:
         return Labelled(self.names, self.classes, self.values, vectors, self.asked)
 
     def check(self, attributes: Sequence[str]) -> None:
-        """Raise InputError for an attribute that no picture has."""
+        """Raise InputError for an attribute that no picture has, or of which nothing can be asked."""
+        counted = self.account()["attributes"]
         for attribute in attributes:
-            if attribute not in self.values:
+            if attribute not in counted:
                 raise InputError(f"no picture has the attribute {attribute!r}; there are: {', '.join(self.values)}")
+            if not counted[attribute]["questions"]:
+                raise InputError(
+                    f"no class has two values of {attribute!r}, so nothing can be asked; name the others (--attribute)"
+                )
 
     def texts(self, attributes: Sequence[str]) -> list[str]:
         """Return all values of the attributes, sorted: what is asked for."""

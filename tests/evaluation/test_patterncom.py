@@ -174,6 +174,8 @@ def test_folders_that_are_refused(tmp_path: Path) -> None:
         read_labels(tmp_path, [tmp_path / "t.csv"])
     with pytest.raises(InputError, match="no picture has the attribute 'colour'; there are: shape"):
         read_labels(tmp_path, [_write(tmp_path / "t.csv", "a.png,shape,oval")]).check(["colour"])
+    with pytest.raises(InputError, match="no class has two values of 'shape'"):
+        read_labels(tmp_path, [tmp_path / "t.csv"]).check(["shape"])
 
 
 class Colours:

@@ -46,9 +46,9 @@ def averages(asked: Mapping[str, Asked], draws: int = 1000, seed: int = 1) -> Fl
 
 
 def interval(values: Floats) -> tuple[float, float]:
-    """Return between which values the middle 95 % of draws (draws,) lie."""
+    """Return between which values the middle 95 % of draws (draws,) lie, to two places."""
     low, high = np.quantile(values, [(1 - SHARE) / 2, (1 + SHARE) / 2])
-    return float(low), float(high)
+    return round(float(low), 2), round(float(high), 2)
 
 
 def winners(drawn: Floats, names: Sequence[str]) -> dict[str, float]:

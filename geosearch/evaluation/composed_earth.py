@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -39,7 +38,7 @@ APART_M = 150_000.0  # between views of one pair of labels: no two are nearly th
 SOUTH, NORTH = -84.0, 84.0
 LABEL_PIXELS, PIXELS, BLOCK = 36, 112, 500  # the picture and the mask have about 40 pixels across a view
 
-Progress = Callable[[str, int, int], None]
+Progress = Callable[[str], Callable[[int, int], None]]
 
 
 @dataclass(frozen=True)
@@ -131,13 +130,16 @@ def labelled(views: Views, vectors: NDArray[Any]) -> dict[str, Labelled]:
 
 @dataclass(frozen=True)
 class EarthReport:
-    """What was measured. looked_at: candidates; views: those of them that were ranked. The rest is by attribute.
+    """What was measured. looked_at: candidates; views: those of them that were ranked; vectors (n, d): theirs.
 
+    texts: value → (d,) vector of its text. questions, asked, report: by attribute.
     asked: `composed_bootstrap.Asked`, its ways in the order of report.ways, its questions in that of `questions`.
     """
 
     looked_at: Views
     views: Views
+    vectors: NDArray[np.float32]
+    texts: dict[str, NDArray[np.float32]]
     questions: dict[str, list[Question]]
     asked: dict[str, Asked]
     report: Report
@@ -159,23 +161,26 @@ class EarthReport:
                     rows.append(row | {w.name: round(float(means[self.report.ways.index(w)]), 2) for w in shown})
         return rows
 
-    def sure(self, draws: int = 1000, seed: int = 1) -> dict[str, Any]:
-        """Return 95 % intervals of the averages, of the best λ's lead over other ways, and how often each λ wins."""
-        ways = self.report.ways
-        drawn = averages(self.asked, draws, seed)
-        best = ways.index(self.report.best())
-        others = [i for i, w in enumerate(ways) if w.lam is None] + [ways.index(self.best_mean())]
-        weicom = [i for i, w in enumerate(ways) if w.method == "weicom"]
-        return {
-            "average": {w.name: _rounded(interval(drawn[:, i])) for i, w in enumerate(ways)},
-            "lead": {ways[i].name: _rounded(interval(drawn[:, best] - drawn[:, i])) for i in others},
-            "best": winners(drawn[:, weicom], [ways[i].name for i in weicom]),
-        }
+    def sure(self, draws: int = 1000, seed: int = 1) -> list[dict[str, Any]]:
+        """Return a row a way: its average with a 95 % interval, the best λ's lead over it, and the draws that it wins.
 
-    def best_mean(self) -> Way:
-        """Return the weighted mean of the greatest average."""
-        means = [way for way in self.report.ways if way.method == "mean"]
-        return max(means, key=lambda way: self.report.average(way.name).ap)
+        The lead is that of WeiCom at `Report.best`, as an interval; wins are counted among the λ of WeiCom, in percent.
+        """
+        measured = self.report.ways
+        drawn = averages(self.asked, draws, seed)
+        best = measured.index(self.report.best())
+        weicom = [i for i, way in enumerate(measured) if way.method == "weicom"]
+        won = winners(drawn[:, weicom], [measured[i].name for i in weicom])
+        rows = []
+        for i, way in enumerate(measured):
+            row: dict[str, Any] = {"method": way.name, "average": round(self.report.average(way.name).ap, 2)}
+            row |= dict(zip(("low", "high"), interval(drawn[:, i]), strict=True))
+            if i != best:
+                row |= dict(zip(("lead low", "lead high"), interval(drawn[:, best] - drawn[:, i]), strict=True))
+            if way.method == "weicom":
+                row["best in %"] = round(100 * won.get(way.name, 0.0), 1)
+            rows.append(row)
+        return rows
 
 
 def measure(
@@ -189,26 +194,23 @@ def measure(
     """Measure text, image, mean and WeiCom with a model of images and texts; the texts are the bare values.
 
     The mean is also measured with the weights of WeiCom: what its weights alone bring, and what its normalisation does.
-    progress: called with what is being done, and (done, of). Raises InputError.
+    progress: called with what is about to be done, returns what is called with (done, of). Raises InputError.
     """
-
-    def step(what: str) -> Callable[[int, int], None] | None:
-        return partial(progress, what) if progress else None
-
-    every = on_ground(candidates(progress=step("views are looked at")), ground)
+    step = progress or (lambda _: lambda _done, _of: None)
+    every = on_ground(candidates(progress=step("views looked at")), ground)
     views = choose(every, most, seed)
     vectors = encode(encoder, pictures(views))
     values = sorted({*SURFACES, *CONTEXTS})
     texts = dict(zip(values, encoder.encode([Item(text=value) for value in values]), strict=True))
-    sides = labelled(views, vectors)
-    return EarthReport(every, views, *_measured(sides, texts, lambdas, step("questions")))
+    measured = _measured(labelled(views, vectors), texts, lambdas, step("questions"))
+    return EarthReport(every, views, vectors, texts, *measured)
 
 
 def _measured(
     sides: dict[str, Labelled],
     texts: dict[str, NDArray[Any]],
     lambdas: Sequence[float],
-    progress: Callable[[int, int], None] | None,
+    progress: Callable[[int, int], None],
 ) -> tuple[dict[str, list[Question]], dict[str, Asked], Report]:
     measured = (*ways(lambdas), *(Way("mean", lam) for lam in lambdas if 0 < lam < 1))
     every = {attribute: questions(side, attribute) for attribute, side in sides.items()}
@@ -223,8 +225,7 @@ def _measured(
         for ranked in pool.rank(every[attribute], measured):
             got.append([metric.score(ranks) for ranks in ranked])
             done += 1
-            if progress:
-                progress(done, total)
+            progress(done, total)
         asked[attribute] = Asked(
             np.array([q.image for q in every[attribute]]), np.array([[one.ap for one in of] for of in got])
         )
@@ -233,10 +234,6 @@ def _measured(
             **{way.name: metric.mean(of[i] for of in got) for i, way in enumerate(measured)},
         }
     return every, asked, Report(images, measured, scores)
-
-
-def _rounded(ends: tuple[float, float]) -> list[float]:
-    return [round(end, 2) for end in ends]
 
 
 def _apart(every: Views, order: NDArray[np.int64], most: int) -> list[int]:

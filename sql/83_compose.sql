@@ -16,10 +16,12 @@ as $$
 declare
     found_space constant geosearch.space := geosearch.space_of(space);
 begin
-    -- The best of the paper's sweeps: 0.3 with CLIP, 0.6 with RemoteCLIP, whose weights open_clip may read from a file.
+    -- The best of the paper's sweeps: 0.3 with CLIP, 0.6 with RemoteCLIP, whose weights open_clip may read from a file;
+    -- mini-clip's is measured by `geosearch evaluate compose-earth --ground seen` (docs/evaluation-compose.md).
     return coalesce((
         select case when m.family = 'remoteclip' or m.name ~* 'remote-?clip' then 0.6
                     when m.family = 'open_clip' then 0.3
+                    when m.family = 'mini-clip' then 0.8
                     else 0.5 end
         from geosearch.model m where m.id = found_space.model_id), 0.5);
 end $$;

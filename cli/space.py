@@ -1,4 +1,4 @@
-"""`geosearch space`: make, list and drop spaces; build their indexes and keep their order."""
+"""`geosearch space`: make, list and drop spaces; build their indexes, keep their order, compute their moments."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .common import WRONG_USAGE, JsonOption, confirm, emit, fail, note, progress
+from .common import WRONG_USAGE, JsonOption, confirm, counted, emit, fail, note, progress
 
 app = typer.Typer(help="Spaces: a model's vectors, one typed table each.", no_args_is_help=True)
 
@@ -150,6 +150,39 @@ def reorder(
             None, name, rebuild_always=rebuild, force=force, dry_run=dry_run, memory=memory, progress=show, say=note
         )
     emit(done, json)
+
+
+@app.command()
+def moments(
+    name: Annotated[str, typer.Argument(help="The space.")],
+    check: Annotated[bool, typer.Option("--check", help="Say how they stand, and compute nothing.")] = False,
+    anew: Annotated[bool, typer.Option("--anew", help="Compute them also where they are current.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Compute the mean and covariance of a space's vectors, by which composed searches know what is near and far.
+
+    `embed` and `embed import` keep them current. Vectors that others write, change or remove make them late: composed
+    searches then scan the space instead. Others may read and write all the while.
+    """
+    if check:
+        from geosearch.database.connection import connect
+        from geosearch.database.moments import moments_state
+
+        with connect() as conn:
+            state = moments_state(conn, name)
+        emit(state, json)
+        if not json and not state.current:
+            note(f"Compute them: geosearch space moments {name}")
+        return
+    from geosearch.database.moments import compute_moments
+
+    with progress() as bar:
+        done = compute_moments(None, name, counted(bar, f"moments of {name}"), anew=anew)
+    emit(done, json)
+    if not json and not done.computed:
+        note("They were current. To compute them nevertheless: --anew.")
+    elif not json and not done.current:
+        note("Vectors came or went meanwhile, so they are late already. Run it again when less is going on.")
 
 
 @contextmanager

@@ -44,14 +44,15 @@ comment on function geosearch.moments_state is
     'How the moments of a space stand: whether they are current, of how many vectors they tell, how many statements '
     'changed vectors since, and when they were computed; null where they never were.';
 
--- With the axes r, q C q is the sum of (q·r)². One row is a population of deviation 0.
+-- With the axes r, q C q is the sum of (q·r)². One row is a population of deviation 0. The product with the mean is summed
+-- in double precision, since its error would be that of every similarity; among those with the axes errors cancel.
 create function geosearch.similarity_moments(space_id int, unit vector, out mean float8, out deviation float8)
 language sql
 stable
 parallel safe
 set search_path from current
 as $$
-    select -(m.mean <#> unit),
+    select (select sum(p.a::float8 * p.b::float8) from unnest(m.mean::real[], unit::real[]) as p (a, b)),
            (select sqrt(coalesce(sum((a.direction <#> unit) ^ 2), 0)) from geosearch.moments_axis a
             where a.space_id = similarity_moments.space_id)
     from geosearch.moments m where m.space_id = similarity_moments.space_id

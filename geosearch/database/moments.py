@@ -62,6 +62,17 @@ def read_moments(conn: psycopg.Connection[Any], space: Space) -> Moments | None:
     return tables.read(conn, space)
 
 
+def edition_of(conn: psycopg.Connection[Any], space: Space) -> int | None:
+    """Return the edition of the moments that are kept of a space, for `merge_moments`; None where there are none."""
+    row = conn.execute("select edition from geosearch.moments where space_id = %s", [space.id]).fetchone()
+    return None if row is None else int(row[0])
+
+
+def fold(conn: psycopg.Connection[Any], space: Space) -> None:
+    """Make one row of the rows that count the changes of a space's vectors."""
+    conn.execute("select geosearch.fold_changes(%s)", [subject(space)])
+
+
 def write_moments(conn: psycopg.Connection[Any], space: Space, moments: Moments, changes: int) -> None:
     """Replace the moments of a space by others that were computed at so many changes of its vectors.
 
@@ -138,7 +149,7 @@ def compute_moments(
         _check_rights(conn, space)
         moments, changes = _all_vectors(conn, space, progress)
         write_moments(conn, space, moments, changes)
-        conn.execute("select geosearch.fold_changes(%s)", [subject(space)])
+        fold(conn, space)
         state = moments_state(conn, name)
     return MomentsComputed(name, True, state.current, state.counted, time.monotonic() - start)
 

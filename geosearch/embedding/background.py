@@ -13,6 +13,7 @@ import numpy as np
 import psycopg
 
 from geosearch.database.spaces import Space
+from geosearch.embedding.kept_moments import KeptMoments
 from geosearch.embedding.write import Rejected, VectorWriter
 from geosearch.encoders.base import Vectors
 
@@ -34,11 +35,11 @@ class BackgroundWriter:
     """Writes batches while the next is being encoded; a context manager that ends its thread, writing what it has.
 
     committed: pages of batches that are in the database, for the caller to take. An error of the thread is raised by
-    the next call. conn: in autocommit mode, of this thread alone.
+    the next call. conn: in autocommit mode, of this thread alone. moments: is told of what was committed.
     """
 
-    def __init__(self, conn: psycopg.Connection, space: Space) -> None:
-        self.conn = conn
+    def __init__(self, conn: psycopg.Connection, space: Space, moments: KeptMoments) -> None:
+        self.conn, self.moments = conn, moments
         self.writer = VectorWriter(conn, space)
         self.embedded = self.rejected = self.gone = 0
         self.seconds = 0.0
@@ -107,17 +108,16 @@ class BackgroundWriter:
         for attempt in range(_ATTEMPTS):
             try:
                 with self.conn.transaction():
-                    gone = 0
-                    if batch.ids:
-                        gone = self.writer.write(batch.ids, batch.vectors, batch.hashes).gone
+                    written = self.writer.write(batch.ids, batch.vectors, batch.hashes)
                     self.writer.reject(batch.rejected)
                 break
             except (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure):
                 # Another program locked the same images in another order; PostgreSQL ended one of the two.
                 if attempt == _ATTEMPTS - 1:
                     raise
-        self.embedded += len(batch.ids) - gone
-        self.gone += gone
+        self.moments.add(batch.vectors, written)
+        self.embedded += len(batch.ids) - written.gone
+        self.gone += written.gone
         self.rejected += len(batch.rejected)
         self.committed.append(batch.pages)
 

@@ -16,6 +16,7 @@ from geosearch.database.reorder import restore_order
 from geosearch.database.spaces import Space, get_space
 from geosearch.database.statistics import refresh_statistics
 from geosearch.embedding.address import address
+from geosearch.embedding.kept_moments import KeptMoments
 from geosearch.embedding.vector_files import Block, open_vectors
 from geosearch.embedding.write import Rejected, VectorWriter, payload
 from geosearch.errors import InputError
@@ -64,15 +65,26 @@ def import_vectors(
             )
         archive_id = get_archive_id(conn, archive)
         file = open_vectors(source, found.dimension, name_column, vector_column)
-        counts = _Import(conn, found, archive_id, archive, source).go(file.rows, file.blocks, progress)
+        moments = KeptMoments(conn, found)
+        counts = _Import(conn, found, archive_id, archive, source, moments).go(file.rows, file.blocks, progress)
         refresh_statistics(conn, found.table, counts.added + counts.updated)
+        moments.finish(conn, url, say)
     if counts.added + counts.updated:
         restore_order(url, space, say)
     return counts
 
 
 class _Import:
-    def __init__(self, conn: psycopg.Connection, space: Space, archive_id: int, archive: str, source: Path) -> None:
+    def __init__(
+        self,
+        conn: psycopg.Connection,
+        space: Space,
+        archive_id: int,
+        archive: str,
+        source: Path,
+        moments: KeptMoments,
+    ) -> None:
+        self.moments = moments
         self.conn, self.space, self.archive_id, self.archive = conn, space, archive_id, archive
         self.source = str(source.absolute())
         self.writer = VectorWriter(conn, space)
@@ -90,6 +102,7 @@ class _Import:
             with self.conn.transaction():
                 written = self.writer.write(ids, vectors, None)
                 self.writer.reject(rejects)
+            self.moments.add(vectors, written)
             added, updated = added + written.added, updated + written.updated
             unchanged, gone = unchanged + written.unchanged, gone + written.gone
             rejected, done = rejected + len(rejects), done + len(block.names)

@@ -21,6 +21,7 @@ from geosearch.embedding import files
 from geosearch.embedding.address import address
 from geosearch.embedding.background import BackgroundWriter, Batch
 from geosearch.embedding.identity import encoder_of
+from geosearch.embedding.kept_moments import KeptMoments
 from geosearch.embedding.missing import Missing, MissingImages
 from geosearch.embedding.write import Rejected
 from geosearch.encoders.base import Encoder, Vectors
@@ -81,7 +82,8 @@ def embed(
     embed those that have changed since, also where the catalogue does not know. progress: called with (done, of).
     go_on: called between images, in the calling thread, which may do other work in it; where it returns False the run
     ends early, with what it began. say: told of the order of the space, which is restored at the end where the run has
-    upset it; with go_on it is left to `geosearch space reorder`, since other work waits.
+    upset it; with go_on it is left to `geosearch space reorder`, since other work waits. So it is with the space's
+    moments, which the run adds to: where they are late for other reasons, `geosearch space moments` computes them.
 
     What is encoded is committed at once, in whole batches: a run that was killed is continued by the next. A file that
     is gone or damaged becomes a reject of stage 'embed', is tried again by the next run, and is cleared when that
@@ -97,9 +99,11 @@ def embed(
         missing = MissingImages(reader, found, archive_id, recheck)
         run = _Run(found, encoder, missing, batch_size or settings().batch_size, threads or decode_threads(), progress)
         run.go_on = go_on
-        with BackgroundWriter(writing, found) as run.writer:
+        moments = KeptMoments(writing, found)
+        with BackgroundWriter(writing, found, moments) as run.writer:
             counts = run.go()
         refresh_statistics(writing, found.table, counts.embedded)
+        moments.finish(writing, url, say, only_tell=go_on is not None)
     if counts.embedded:
         restore_order(url, space, say, only_tell=go_on is not None)
     return counts

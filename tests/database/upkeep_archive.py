@@ -60,8 +60,8 @@ def shape(conn: psycopg.Connection, space: str) -> dict[str, list[tuple[Any, ...
             " order by 1",
             "constraints": "select conname, pg_get_constraintdef(oid), convalidated from pg_constraint"
             " where conrelid = %s::regclass order by 1",
-            "triggers": "select pg_get_triggerdef(oid) from pg_trigger where tgrelid = %s::regclass"
-            " and not tgisinternal order by 1",
+            "triggers": "select regexp_replace(pg_get_triggerdef(oid), '[0-9]+', 'ID') from pg_trigger"
+            " where tgrelid = %s::regclass and not tgisinternal order by 1",
             "table": "select pg_get_userbyid(relowner), reloptions, obj_description(oid) from pg_class"
             " where oid = %s::regclass",
             "rights": "select a.grantee::regrole::text, a.privilege_type, a.is_grantable from pg_class c,"

@@ -143,6 +143,7 @@ def test_no_text_argument_is_run_as_sql(world, attack):
         ("select * from geosearch.candidates('toy', 'POINT(0 0)', 1, %s)", [attack]),
         ("select geosearch.space_of(%s)", [attack]),
         ("select geosearch.count_cells(%s)", [attack]),
+        ("select * from geosearch.moments_state(%s)", [attack]),
         *((f"select * from geosearch.{inside}({values}, null, null, null)", [attack]) for inside, values in INSIDE),
         ("select * from geosearch.search_scan(geosearch.space_of('toy'), null, %s, null, null, 1)", [attack]),
         (
@@ -183,6 +184,7 @@ def test_no_text_argument_is_run_as_sql(world, attack):
         "select geosearch.comment_space_table('space_toy', %s, 3)",
         "select geosearch.add_space_triggers(%s, 3)",
         "select geosearch.add_space_triggers(%s, 4000)",
+        "select geosearch.count_vector_changes(%s)",
         "select geosearch.add_space_keys(%s)",
         "select geosearch.finish_space_table(%s, 3)",
         "select * from geosearch.search_source(geosearch.space_of('toy'), null, 0, null, null, null, null, %s)",

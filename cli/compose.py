@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from geosearch.search.composed import ComposedRanking
 
-LONGEST_NAME = 16
+LONGEST_NAME = 12
 
 
 def compose(

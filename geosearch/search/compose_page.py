@@ -100,7 +100,7 @@ def _parts(parts: Sequence[RankedPart], weighed: bool) -> str:
         if weighed:
             facts.append(f"weight {abs(part.weight):.2f}" if part.weight else "does not count")
         if weighed and part.mean is not None and part.deviation is not None:
-            facts.append(f"cos {part.mean:.3f} ± {part.deviation:.3f}")
+            facts.append(f"cos {_number(part.mean, '.3f')} ± {part.deviation:.3f}")
         kind = " unwanted" if part.kind == "without" else ""
         items.append(
             f'<li><figure class="answer part{kind}"><div class="frame">{inside}<span class="rank">{number}</span></div>'
@@ -146,16 +146,21 @@ def _notes(rankings: Sequence[ComposedRanking]) -> str:
 
 
 def _answer(result: ComposedResult) -> str:
-    lines = [f"score {result.score:.4f}"]
+    lines = [" · ".join([f"score {result.score:.4f}", *distance(result)])]
     lines += [f'<i class="n">{number}</i> {_said(part)}' for number, part in enumerate(result.parts, 1) if _said(part)]
-    lines += [" · ".join([*distance(result), *middle_of(result)])]
-    return picture_of(result, "<br>".join(line for line in lines if line))
+    return picture_of(result, "<br>".join([*lines, *middle_of(result)]))
 
 
 def _said(part: Likeness) -> str:
     if part.similarity is None:
         return ""
-    return f"{part.similarity:.3f}" if part.z is None else f"{part.similarity:.3f} · {part.z:+.1f} σ".replace("-", "−")
+    cosine = _number(part.similarity, ".3f")
+    return cosine if part.z is None else f"{cosine} · {_number(part.z, '+.1f')} σ"
+
+
+def _number(value: float, form: str) -> str:
+    """Return a number with a minus that is as wide as its plus."""
+    return format(value, form).replace("-", "−")
 
 
 def _column(ranking: ComposedRanking, before: set[int] | None) -> str:
@@ -164,5 +169,6 @@ def _column(ranking: ComposedRanking, before: set[int] | None) -> str:
     for result in ranking:
         new = before is not None and result.image_id not in before
         facts = f"{result.score:.3f}" + (' · <b class="new">new</b>' if new else "")
-        items.append(f"<li>{picture_of(result, facts, 'new' if new else '', COLUMN_SIDE)}</li>")
+        name = escape(result.name, quote=True)  # a narrow column cuts it
+        items.append(f'<li title="{name}">{picture_of(result, facts, "new" if new else "", COLUMN_SIDE)}</li>')
     return f"<section><h3>λ {ranking.lam:g}{by_default}</h3><ol>{''.join(items)}</ol></section>"

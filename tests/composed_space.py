@@ -77,8 +77,9 @@ def write_composed_space(conn: psycopg.Connection[Any], folder: Path) -> Compose
     for number, vector in enumerate(rows):
         odd = number % 2
         row = conn.execute(
-            "insert into geosearch.image (archive_id, name, uri, nadir, reach_m, captured_at, properties) values (%s,"
-            " %s, %s, st_makepoint(%s, %s), 0, '2024-06-01T12:00Z'::timestamptz + %s * interval '1 day', %s) returning id",
+            "insert into geosearch.image (archive_id, name, uri, nadir, reach_m, captured_at, properties)"
+            " values (%s, %s, %s, st_makepoint(%s, %s), 0, '2024-06-01T12:00Z'::timestamptz + %s * interval '1 day',"
+            " %s) returning id",
             [
                 ensure_archive(conn, "odd" if odd else "even"),
                 str(number),

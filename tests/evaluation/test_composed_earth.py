@@ -119,7 +119,7 @@ PLACES = [
     ("Greenland", 72, -40, "snow", "inland"),
     ("Antarctica", -80, 60, "snow", "inland"),
     ("Iowa", 42, -94, "grassland", "inland"),
-    ("Kansas", 38.5, -98, "grassland", "inland"),
+    ("Ukraine", 49, 32, "grassland", None),
     ("Coast of Mauritania", 19, -16, "desert", "coast"),
     ("Coast of Gabon", -1, 9, "forest", "coast"),
     ("New Caledonia", -21.3, 165.4, None, "island"),

@@ -1,5 +1,5 @@
 -- The upper tail of the standard normal distribution, Q = 1 - Phi, and what WeiCom's bound needs of it
--- (82_compose_best.sql). PostgreSQL has erf from 16 on only; exp and a polynomial give one answer on every version.
+-- (83_compose_best.sql). PostgreSQL has erf from 16 on only; exp and a polynomial give one answer on every version.
 drop function if exists geosearch.least_combined;
 drop function if exists geosearch.tail_inverse;
 drop function if exists geosearch.tail;

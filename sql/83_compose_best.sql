@@ -7,104 +7,6 @@
 -- least_combined(T): one product a row tells who may be among the best. Whose tail T is comes from a look at rows that
 -- are likely good: first in the index along the direction, or a sample.
 drop function if exists geosearch.compose_best;
-drop function if exists geosearch.compose_units;
-drop function if exists geosearch.compose_moments;
-
-create function geosearch.compose_units(found_space geosearch.space, parts vector[], weights float8[])
-returns halfvec[]
-language plpgsql
-stable
-parallel restricted
-set search_path from current
-as $$
-declare
-    units halfvec[];
-    part vector;
-    length float8;
-begin
-    if parts is null or array_ndims(parts) is distinct from 1 or array_ndims(weights) is distinct from 1
-       or cardinality(parts) <> cardinality(weights) then
-        raise invalid_parameter_value using
-            message = format('%s vectors and %s weights do not belong together', coalesce(cardinality(parts), 0),
-                             coalesce(cardinality(weights), 0)),
-            hint = 'Give lists of one length: array[v1, v2]::vector[], array[0.5, -0.5]; at least one part.';
-    elsif cardinality(parts) > 30 then
-        raise invalid_parameter_value using
-            message = format('a question cannot have %s parts', cardinality(parts)), hint = 'Give at most 30.';
-    elsif exists (select from unnest(weights) w where w is null or not (abs(w) <= 1e100)) or not exists (
-        select from unnest(weights) w where w <> 0) then
-        raise invalid_parameter_value using
-            message = format('the weights are %s', weights),
-            hint = 'Give numbers, at least one of them not 0; a negative one for what is not wanted.';
-    end if;
-    for n in 1 .. cardinality(parts) loop
-        part := parts[array_lower(parts, 1) + n - 1];
-        if part is null then
-            raise null_value_not_allowed using
-                message = format('vector %s of the question is null', n),
-                hint = 'Give the vectors of images or texts.';
-        elsif vector_dims(part) <> found_space.dimension then
-            raise data_exception using
-                message = format('space %s holds vectors of %s dimensions, vector %s of the question has %s',
-                                 found_space.name, found_space.dimension, n, vector_dims(part)),
-                hint = 'Make the question with the model of that space.';
-        end if;
-        length := vector_norm(part);
-        if not (length > 0 and length < 'infinity') then
-            raise data_exception using
-                message = format('vector %s of the question is zero or too long and has no direction', n),
-                hint = 'Give vectors that are not all zeros.';
-        end if;
-        -- Rounded as search_best does.
-        units := units || case when length between 0.01 and 1000 then part::halfvec else l2_normalize(part)::halfvec end;
-    end loop;
-    return units;
-end $$;
-comment on function geosearch.compose_units is
-    'Checks the parts of a composed question and returns them in half precision. Used by compose_best.';
-
--- Of the whole space. "counted" is null where the moments had to be taken from the rows.
-create function geosearch.compose_moments(
-    found_space geosearch.space, units halfvec[], refuse boolean, out means float8[], out deviations float8[], out counted bigint)
-language plpgsql
-stable
-parallel restricted
-set search_path from current
-set max_parallel_workers_per_gather = 0
-set jit = off
-as $$
-declare
-    known bigint;
-begin
-    if geosearch.moments_are_current(found_space.id) then
-        select m.counted into counted from geosearch.moments m where m.space_id = found_space.id;
-        select array_agg(m.mean order by u.n), array_agg(coalesce(m.deviation, 0) order by u.n) into means, deviations
-        from unnest(units) with ordinality u (unit, n)
-        cross join lateral geosearch.similarity_moments(found_space.id, l2_normalize(u.unit::vector)) m;
-        return;
-    end if;
-    select m.counted into known from geosearch.moments m where m.space_id = found_space.id;
-    if refuse then
-        raise object_not_in_prerequisite_state using
-            message = format(case when known is null then 'the moments of space %s were never computed'
-                                  else 'the moments of space %s are late: its vectors have changed' end, found_space.name),
-            hint = format('Run: geosearch space moments %s. Or ask with late => ''compute''.', found_space.name);
-    end if;
-    raise notice using
-        message = format(case when known is null then 'the moments of space %s were never computed'
-                              else 'the moments of space %s are late: its vectors have changed' end
-                         || '; all of them are looked through', found_space.name),
-        hint = format('Once for all: geosearch space moments %s.', found_space.name);
-    execute (select format('select array[%s], array[%s] from (select %s from geosearch.%I s offset 0) c',
-            string_agg(format('1 - avg(c.d%s)', n), ', ' order by n),
-            string_agg(format('coalesce(stddev_samp(c.d%s), 0)', n), ', ' order by n),
-            string_agg(format('0 + (s.embedding <=> $1[%s]) as d%s', n, n), ', ' order by n),
-            'space_' || found_space.name) from generate_series(1, cardinality(units)) n)
-        into means, deviations using units;
-end $$;
-comment on function geosearch.compose_moments is
-    'Mean and deviation of the cosines of each vector with all vectors of a space: from its moments where they are '
-    'current, else from the rows, or an error. Used by compose_best.';
 
 create function geosearch.compose_best(
     space text, parts vector[], weights float8[], near geography, radius_m float8, k int, population text, strategy text,
@@ -128,7 +30,9 @@ as $$
 declare
     found_space constant geosearch.space := geosearch.space_of(space);
     relation constant text := 'space_' || space;
-    filtered constant boolean := num_nonnulls(near, archive, captured_from, captured_to, among) > 0;
+    -- Whether the statistics are those of what passes the filters, all of which is looked at then.
+    own constant boolean := method = 'weicom' and population = 'candidates'
+        and num_nonnulls(near, archive, captured_from, captured_to, among) > 0;
     given halfvec[];
     given_means float8[];
     given_deviations float8[];
@@ -142,6 +46,7 @@ declare
     constant_tail float8 := 0;
     lowest float8 := -1;
     direction vector;
+    step vector;
     length float8;
     spread float8;
     unit halfvec;
@@ -155,7 +60,8 @@ declare
     final text;
     gather text;
     walk text;
-    far float8;
+    far float8[];
+    expected float8;
     met bigint;
     fetch_rows int;
     most_rows float8;
@@ -191,7 +97,7 @@ begin
     into at, units, signs, w
     from (select u.weight, u.n::int, sum(abs(u.weight)) over () as total
           from unnest(weights) with ordinality u (weight, n)) p
-    where abs(p.weight) / p.total > 1e-12;
+    where abs(p.weight) / p.total > 1e-15;
     select * into s from geosearch.search_source(found_space, near, radius_m, archive, captured_from, captured_to, among,
                                                  cardinality(units) || ' distances');
     select * into e from geosearch.search_estimate(found_space, s.numbers, s.archive_id, captured_from, captured_to,
@@ -199,11 +105,11 @@ begin
 
     select string_agg(format('array_agg(c.d%s)', n), ', ' order by n) into columns
     from generate_series(1, cardinality(units)) n;
-    if method = 'weicom' and (population = 'space' or not filtered) then
+    if method = 'weicom' and not own then
         select m.* into given_means, given_deviations, counted
         from geosearch.compose_moments(found_space, units, late = 'refuse') m;
         moments := case when counted is null then 'computed' else 'kept' end;
-    elsif method = 'weicom' then
+    elsif own then
         moments := 'computed';
         execute 'select array_agg(c.image_id), array[' || columns || '], count(*), array['
             || (select string_agg(format('1 - avg(c.d%s)', n), ', ' order by n) || '], array['
@@ -232,37 +138,17 @@ begin
     end loop;
     alive := coalesce(alive, '{}');
 
-    -- The final statement: tails only of those whose sum of z may belong to the best k, judged by the k best sums.
-    select format(
-        'with e as materialized (select e.*, %1$s as u from unnest($1, %2$s) e (image_id, %3$s)),'
-        ' t as (select max(b.tail) as worst from (select %4$s as tail from e order by e.u desc limit $6) b),'
-        ' r as materialized (select e.*, %4$s as tail from e where e.u >= (select %5$s from t))'
-        ' select array_agg(b.image_id), array_agg(b.tail), array_agg(array[%6$s]), (select count(*) from r)'
-        ' from (select * from r order by %7$s, r.image_id limit $6) b',
-        u.sum, u.lists, u.names, case when method = 'weicom' then u.tail
-                                      when cardinality(w) = 1 and signs[1] > 0 then 'e.d1' else '1 - e.u' end,
-        case method when 'weicom' then 'geosearch.least_combined(t.worst * (1 + 1e-9) - $7, $8, $9) - 1e-6'
-                    else '1 - t.worst - 1e-9' end,
-        (select string_agg(coalesce('1 - b.d' || array_position(at, n), 'null'), ', ' order by n)
-         from generate_series(1, cardinality(given)) n),
-        case when cardinality(w) > 1 then 'r.tail' when signs[1] > 0 then 'r.d1' else '-r.d1' end) into final
-    from (select string_agg(format('$2[%1$s] * ($3[%1$s] * e.d%1$s + $4[%1$s])', n), ' + ' order by n) as sum,
-                 string_agg(format('$2[%1$s] * geosearch.tail($3[%1$s] * e.d%1$s + $4[%1$s])', n), ' + ' order by n) as tail,
-                 string_agg(format('$5[%1$s:%1$s]', n), ', ' order by n) as lists,
-                 string_agg(format('d%s', n), ', ' order by n) as names
-          from generate_series(1, cardinality(w)) n) u;
-
+    final := geosearch.compose_statement(signs, at, cardinality(given), method);
     chosen := 'exact';
-    large := near is null and among is null and ids is null and e.total > 20000;
-    if ids is null and among is null then
+    large := near is null and among is null and not own and e.total > 20000;
+    if among is null and not own then
         -- The direction; what adds less than 1e-12 to it is left out.
         spread := (select sum(w[n] * abs(a[n])) from generate_series(1, cardinality(w)) n);
         for n in 1 .. cardinality(w) loop
             if w[n] * abs(a[n]) > 1e-12 * spread then
-                direction := coalesce(direction + l2_normalize(units[n]::vector)
-                                          * array_fill(-w[n] * a[n], array[found_space.dimension])::vector,
-                                      l2_normalize(units[n]::vector)
-                                          * array_fill(-w[n] * a[n], array[found_space.dimension])::vector);
+                step := l2_normalize(units[n]::vector)
+                    * array_fill(-w[n] * a[n], array[found_space.dimension])::vector;
+                direction := coalesce(direction + step, step);
             end if;
         end loop;
         length := vector_norm(direction);
@@ -274,7 +160,7 @@ begin
             + (2e-6 + 2e-8 * found_space.dimension) * (1 + spread / length);
         reach := (select sum(w[n] * (a[n] + b[n])) from generate_series(1, cardinality(w)) n);
         most_rows := greatest(1000, 0.03 * e.estimated);
-        fetch_rows := greatest(1000, least(4 * k::bigint + 200, 100000000));
+        fetch_rows := greatest(1000, case when found_space.indexed_as = 'bit' then 30 else 4 end * least(k, 10000000) + 200);
         exact_us := e.scanned * (case when found_space.dimension > 3900 then 25
                                  else 0.3 + 0.0005 * found_space.dimension end);
         if found_space.indexed_as is not null and fetch_rows <= most_rows and e.estimated > 2 * fetch_rows and (
@@ -283,7 +169,7 @@ begin
         then
             chosen := 'fast';
         elsif large then
-            fetch_rows := least(200 + 2 * k::bigint, 100000000);
+            fetch_rows := 2 * least(k, 10000000) + 200;
             large := fetch_rows < 0.1 * e.estimated;
         end if;
     else
@@ -298,10 +184,10 @@ begin
             code := geosearch.sign_code(unit, found_space.centre);
         end if;
         walk := case when found_space.indexed_as is null then
-            format(gather, 'null::float8', '', format('geosearch.%I s tablesample system ($14) where true%s', relation,
+            format(gather, 'null::float8[]', '', format('geosearch.%I s tablesample system ($14) where true%s', relation,
                                                       s.condition))
-            else format(gather, '(array_agg(c.far))[count(*)]', ', 0 + (s.embedding <=> $13) as far',
-                format('(select s.image_id, s.embedding from geosearch.%I s where true%s order by %s limit $14) s', relation,
+            else format(gather, 'percentile_disc(array[$16, 0.5, 1]) within group (order by c.far)',
+                ', 0 + (s.embedding <=> $13) as far', format('(select s.image_id, s.embedding from geosearch.%I s where true%s order by %s limit $14) s', relation,
                     s.condition, case found_space.indexed_as
                         when 'bit' then format('s.code <~> $15::bit(%s)', found_space.dimension)
                         else 's.embedding <=> $13' end)) end;
@@ -311,7 +197,8 @@ begin
                 using units, near, radius_m, s.archive_id, captured_from, captured_to, among, s.numbers, s.inside_lo,
                     s.inside_hi, s.border_lo, s.border_hi, unit,
                     case when found_space.indexed_as is not null then fetch_rows
-                         else least(100, 100 * (3000 + 20.0 * k) / greatest(1, e.estimated)) end, code;
+                         else least(100, 100 * (3000 + 20.0 * k) / greatest(1, e.estimated)) end, code,
+                    greatest(0.05, (fetch_rows - 900.0) / (2 * fetch_rows));
             touched := met;
             worst := 'infinity';
             if met >= k then
@@ -319,28 +206,32 @@ begin
                     using ids, w, a, b, distances, k, constant_tail, alive, lowest;
                 -- How far along the direction a row may lie that is as good as the k-th best.
                 worst := case method
-                    when 'weicom' then geosearch.least_combined(tails[k] * (1 + 1e-9) - constant_tail, alive, lowest) - 1e-6
+                    when 'weicom' then geosearch.least_combined(
+                        tails[k] * (1 + 1e-9) - constant_tail, alive, lowest) - 1e-6
                     else 1 - tails[k] - 1e-9 end;
                 worst := 1 - (worst - reach) / length + margin;
             end if;
-            if chosen = 'fast' and met >= fetch_rows and (far > worst or found_space.indexed_as = 'bit') then
-                exit;
-            elsif chosen = 'fast' and met >= fetch_rows and fetch_rows < most_rows then
-                fetch_rows := least(4 * fetch_rows, most_rows);
-            else
+            exit when chosen = 'exact';
+            -- A walk passes rows by and meets them later: 900 and half of the others must lie beyond.
+            exit when met >= fetch_rows and (far[1] > worst or found_space.indexed_as = 'bit');
+            -- As many rows again as lie between the middle one and the last lie in as wide a band beyond.
+            expected := 900 + 2.0 * met * 2 ^ least(10, greatest(-10,
+                (worst - far[3]) / greatest(1e-9, far[3] - far[2])));
+            if met < fetch_rows or fetch_rows >= most_rows or expected > 3 * most_rows then
                 chosen := 'exact';
                 exit;
             end if;
+            fetch_rows := least(most_rows, greatest(2 * fetch_rows, 1.2 * expected));
         end loop;
     end if;
     if chosen = 'exact' and large then
-        execute format(gather, 'null::float8', '', format(
+        execute format(gather, 'null::float8[]', '', format(
             'geosearch.%I s where true%s and (s.embedding <=> $13) <= $14', relation, s.condition))
             into ids, distances, far, met
             using units, near, radius_m, s.archive_id, captured_from, captured_to, among, s.numbers, s.inside_lo,
                 s.inside_hi, s.border_lo, s.border_hi, unit, worst;
-        touched := case when not filtered then counted end;
-    elsif chosen = 'exact' and (moments is distinct from 'computed' or population = 'space' or not filtered) then
+        touched := case when num_nonnulls(archive, captured_from, captured_to) = 0 then counted end;
+    elsif chosen = 'exact' and not own then
         execute 'select array_agg(c.image_id), array[' || columns || '], count(*) from (' || s.source || ' offset 0) c'
             into ids, distances, touched
             using units, near, radius_m, s.archive_id, captured_from, captured_to, among, s.numbers, s.inside_lo,
@@ -358,8 +249,8 @@ begin
     end if;
 end $$;
 comment on function geosearch.compose_best is
-    'The answers of a composed question as arrays, best first, with the way they were found. Used by the composed searches.';
+    'The answers of a composed question as arrays, best first, with the way they were found. Used by the composed '
+    'searches.';
 
-revoke all on function geosearch.compose_units, geosearch.compose_moments, geosearch.compose_best from public;
-grant execute on function geosearch.compose_units, geosearch.compose_moments, geosearch.compose_best
-    to geosearch_admin, geosearch_ingest, geosearch_read;
+revoke all on function geosearch.compose_best from public;
+grant execute on function geosearch.compose_best to geosearch_admin, geosearch_ingest, geosearch_read;

@@ -1,4 +1,4 @@
--- What people call to compose images and texts. The work is done by compose_best (82_compose_best.sql).
+-- What people call to compose images and texts. The work is done by compose_best (83_compose_best.sql).
 drop function if exists geosearch.compose_plan;
 drop function if exists geosearch.compose;
 drop function if exists geosearch.compose_parts;

@@ -1,4 +1,4 @@
-"""The tutorial and the how-to of searching, run line by line on a small demo: documents cannot go stale unseen."""
+"""The tutorial and how-tos, run line by line on a small demo: documents cannot go stale unseen."""
 
 import contextlib
 import io
@@ -71,7 +71,12 @@ def test_what_the_documents_say_runs(demo, conn):
     # The tile that the document names is one of four thousand; the small demo has others.
     check_shell(how_to, [("N46.0E008.1", demo.asked[0].anywhere.results[0].name)])
 
-    for block in blocks(tutorial, "sql"):
+    composed = DOCS / "how-to" / "compose.md"
+    check_python(composed)
+    check_shell(composed)
+    assert Path("sweep.html").read_text("utf-8").count("<section>") == 11
+
+    for block in [*blocks(composed, "sql"), *blocks(tutorial, "sql")]:
         assert conn.execute(block).fetchall(), block
     conn.rollback()
     check_python(tutorial)

@@ -86,6 +86,6 @@ grant insert (
     text, image, image_uri, "like", near, radius_m, k, lambda, archive, captured_from, captured_to, among, space,
     strategy) on geosearch.query to geosearch_ask;
 grant delete on geosearch.query to geosearch_ask, geosearch_admin;
-grant update (state, attempts, killed, worker, started_at, answered_at, reason, answers, searched_space, model)
+grant update (state, attempts, killed, worker, started_at, answered_at, reason, answers, searched_space, model, lambda)
     on geosearch.query to geosearch_admin, geosearch_ingest;
 grant insert, delete on geosearch.ranking to geosearch_admin, geosearch_ingest;

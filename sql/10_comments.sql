@@ -93,7 +93,9 @@ comment on column geosearch.query."like" is 'A picture to look for: the id of a 
 comment on column geosearch.query.near is 'Only images that may show something near this place.';
 comment on column geosearch.query.radius_m is 'How near, in metres; used with near only.';
 comment on column geosearch.query.k is 'How many answers at most.';
-comment on column geosearch.query.lambda is 'With text and picture: the weight of the text, 0 to 1.';
+comment on column geosearch.query.lambda is
+    'With text and picture: the weight of the text, 0 to 1; null takes the default of the space''s model, and is that '
+    'weight once the question is answered.';
 comment on column geosearch.query.archive is 'Only images of this archive.';
 comment on column geosearch.query.captured_from is 'Only images taken then or later.';
 comment on column geosearch.query.captured_to is 'Only images taken before then.';
@@ -116,7 +118,8 @@ comment on column geosearch.ranking.id is 'Key.';
 comment on column geosearch.ranking.query_id is 'The question.';
 comment on column geosearch.ranking.rank is 'Place among its answers, from 1.';
 comment on column geosearch.ranking.image_id is 'The image; it may have been removed since.';
-comment on column geosearch.ranking.similarity is 'Cosine of the question and the image.';
+comment on column geosearch.ranking.similarity is
+    'Cosine of the question and the image; where text and picture both count, WeiCom''s score, from 0 to 1.';
 comment on column geosearch.ranking.distance_m is 'From near to the image''s place; null without near.';
 
 comment on table geosearch.location_weight is

@@ -82,7 +82,7 @@ comment on function geosearch.questions_before is 'How many questions, of everyb
 
 create function geosearch.ask(
     text text default null, image bytea default null, image_uri text default null, "like" bigint default null,
-    near geography default null, radius_m float8 default 2500000, k int default 10, lambda float8 default 0.5,
+    near geography default null, radius_m float8 default 2500000, k int default 10, lambda float8 default null,
     archive text default null, captured_from timestamptz default null, captured_to timestamptz default null,
     among bigint[] default null, space text default null, strategy text default 'auto')
 returns bigint
@@ -122,10 +122,10 @@ begin
     elsif k is null or k not between 1 and 10000 then
         raise invalid_parameter_value using
             message = format('k is %s', coalesce(k::text, 'null')), hint = 'Ask for 1 to 10000 images.';
-    elsif lambda is null or not lambda between 0 and 1 then
+    elsif not lambda between 0 and 1 then  -- NaN is greater than all numbers
         raise invalid_parameter_value using
-            message = format('lambda is %s', coalesce(lambda::text, 'null')),
-            hint = 'Give 0 (the picture alone) to 1 (the text alone).';
+            message = format('lambda is %s', lambda),
+            hint = 'Give 0 (the picture alone) to 1 (the text alone); leave it out for the default of the space''s model.';
     elsif captured_from >= captured_to then
         raise invalid_parameter_value using
             message = format('no time lies from %s until before %s', captured_from, captured_to),
@@ -221,7 +221,7 @@ comment on function geosearch.wait is
 -- No SET clause and not the owner's rights: a procedure with either may not commit. Every name below is a full one.
 create procedure geosearch.ask_and_wait(
     text text default null, image bytea default null, image_uri text default null, "like" bigint default null,
-    near geography default null, radius_m float8 default 2500000, k int default 10, lambda float8 default 0.5,
+    near geography default null, radius_m float8 default 2500000, k int default 10, lambda float8 default null,
     archive text default null, captured_from timestamptz default null, captured_to timestamptz default null,
     among bigint[] default null, space text default null, strategy text default 'auto', timeout_s float8 default 30,
     inout id bigint default null)

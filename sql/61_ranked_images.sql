@@ -10,6 +10,7 @@ select r.id,
             200) as query,
        r.rank,
        r.similarity,
+       case when q.text is not null and num_nonnulls(q.image, q.image_uri, q."like") > 0 then q.lambda end as lambda,
        r.distance_m,
        r.image_id,
        a.name as archive,
@@ -29,7 +30,9 @@ comment on column geosearch.ranked_image.id is 'Key of the answer.';
 comment on column geosearch.ranked_image.query_id is 'The question.';
 comment on column geosearch.ranked_image.query is 'What was asked for, its first 200 characters.';
 comment on column geosearch.ranked_image.rank is 'Place among its answers, from 1.';
-comment on column geosearch.ranked_image.similarity is 'Cosine of the question and the image.';
+comment on column geosearch.ranked_image.similarity is
+    'Cosine of the question and the image; where text and picture both count, WeiCom''s score, from 0 to 1.';
+comment on column geosearch.ranked_image.lambda is 'Weight of the text beside a picture; null where only one was given.';
 comment on column geosearch.ranked_image.distance_m is 'From the place asked about to the image''s, in metres.';
 comment on column geosearch.ranked_image.image_id is 'Key of the image.';
 comment on column geosearch.ranked_image.archive is 'Name of its archive.';
@@ -51,7 +54,9 @@ comment on column geosearch.latest_ranking.id is 'Key of the answer.';
 comment on column geosearch.latest_ranking.query_id is 'The question.';
 comment on column geosearch.latest_ranking.query is 'What was asked for, its first 200 characters.';
 comment on column geosearch.latest_ranking.rank is 'Place among its answers, from 1.';
-comment on column geosearch.latest_ranking.similarity is 'Cosine of the question and the image.';
+comment on column geosearch.latest_ranking.similarity is
+    'Cosine of the question and the image; where text and picture both count, WeiCom''s score, from 0 to 1.';
+comment on column geosearch.latest_ranking.lambda is 'Weight of the text beside a picture; null where only one was given.';
 comment on column geosearch.latest_ranking.distance_m is 'From the place asked about to the image''s, in metres.';
 comment on column geosearch.latest_ranking.image_id is 'Key of the image.';
 comment on column geosearch.latest_ranking.archive is 'Name of its archive.';

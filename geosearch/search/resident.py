@@ -38,7 +38,7 @@ class ResidentVectors(VectorStore):
         """Take the memory; use `load`."""
         super().__init__(space, dimension, form, rows, folder)
         self._made, self._refreshed = made, time.monotonic()
-        self._everything: tuple[int, Candidates] | None = None
+        self._everything: tuple[tuple[int, int], Candidates] | None = None
 
     @classmethod
     def load(
@@ -88,30 +88,30 @@ class ResidentVectors(VectorStore):
 
         Kept as long as the database counts no change of the space's vectors.
         """
-        count, own = self._changes(conn)
+        state, own = self._changes(conn)
         kept = self._everything
         # A transaction's own changes count for itself alone, until it commits, or for nobody, if it does not.
-        if kept is not None and kept[0] == count and not own:
+        if kept is not None and kept[0] == state and not own:
             return kept[1]
         select = sql.SQL("select image_id, version from {}").format(_table(self.space))
         with conn.transaction():
             found = Candidates.of(*key_rows(conn, select))
         # Where every statement has a snapshot of its own, there may have been changes between the two.
-        if (count, False) == self._changes(conn):
-            self._everything = count, found
+        if (state, False) == self._changes(conn):
+            self._everything = state, found
         return found
 
-    def _changes(self, conn: psycopg.Connection[Any]) -> tuple[int, bool]:
-        """Return how often the vectors changed, and whether this transaction may have changed any."""
+    def _changes(self, conn: psycopg.Connection[Any]) -> tuple[tuple[int, int], bool]:
+        """Return the space's id and how often its vectors changed; and whether this transaction may have done so."""
         with conn.transaction():
             row = conn.execute(
-                "select geosearch.change_count('vectors ' || s.id), pg_current_xact_id_if_assigned() is not null"
+                "select s.id, geosearch.change_count('vectors ' || s.id), pg_current_xact_id_if_assigned() is not null"
                 " from geosearch.space s where s.name = %s",
                 [self.space],
             ).fetchone()
         if row is None:
             raise DatabaseError(f"space {self.space} is not there any more: it was dropped since it was loaded")
-        return int(row[0]), bool(row[1])
+        return (int(row[0]), int(row[1])), bool(row[2])
 
     def refresh(self, conn: psycopg.Connection[Any]) -> tuple[int, int]:
         """Compare with the table: drop images that left it, fetch what is new or changed; return (fetched, dropped).

@@ -39,7 +39,7 @@ _TAKE = """
 # The fence: nothing is written by an attempt that is no longer the current one.
 _DONE = """
     update geosearch.query set state = 'done', answers = %(answers)s, searched_space = %(space)s, model = %(model)s,
-        reason = null, answered_at = clock_timestamp()
+        lambda = coalesce(%(weight)s, lambda), reason = null, answered_at = clock_timestamp()
     where id = %(id)s and attempts = %(attempt)s and state = 'working'
 """
 _ANSWERS = """
@@ -61,7 +61,7 @@ class Question:
     """What a worker has to know to make a vector; place, dates and k never leave the database.
 
     attempt: the number of this attempt, by which its answer is accepted. like_id: a catalogued image.
-    weight: λ, of the text where there is a picture too.
+    weight: λ, of the text where there is a picture too; None: the default of the space's model.
     """
 
     id: int
@@ -70,7 +70,7 @@ class Question:
     image: bytes | None
     image_uri: str | None
     like_id: int | None
-    weight: float
+    weight: float | None
     archive: str | None
     space: str | None
 
@@ -109,10 +109,18 @@ def claim(conn: psycopg.Connection, worker: str) -> Question | None:
 
 
 def finish(
-    conn: psycopg.Connection, question: Question, answers: Sequence[Answer], space: str, model: str | None
+    conn: psycopg.Connection,
+    question: Question,
+    answers: Sequence[Answer],
+    space: str,
+    model: str | None,
+    weight: float | None = None,
 ) -> bool:
-    """Write the answers and let the question go; False, and nothing written, where the attempt is not current."""
-    facts = {"answers": len(answers), "space": space, "model": model}
+    """Write the answers and let the question go; False, and nothing written, where the attempt is not current.
+
+    weight: the λ that was used, where there was one.
+    """
+    facts = {"answers": len(answers), "space": space, "model": model, "weight": weight}
     columns = [list(column) for column in zip(*answers, strict=True)] or [[], [], [], []]
     return _hand_in(conn, question, _DONE, facts, columns)
 

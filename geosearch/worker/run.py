@@ -18,7 +18,7 @@ from geosearch.worker.metrics import Metrics
 from geosearch.worker.pictures import Decoder, InterruptedWorkError
 from geosearch.worker.search import Searcher
 from geosearch.worker.stop import Stop
-from geosearch.worker.vectors import choose_space, vector_of
+from geosearch.worker.vectors import choose_space, vectors_of
 
 BACK_OFF_S = (0.5, 30.0)  # the first pause and the longest, while the database is away
 
@@ -195,10 +195,10 @@ class Worker:
         try:
             with self.stop.cancelling(conn.cancel):
                 space = choose_space(conn, question)
-                vector, model = vector_of(conn, question, space, decoder, self.device)
+                asked = vectors_of(conn, question, space, decoder, self.device)
                 if self.stop.wanted:
                     raise InterruptedWorkError
-                answers = self.searcher.search(conn, question, space.name, vector)
+                answers = self.searcher.search(conn, question, space.name, asked)
         except InterruptedWorkError:
             self._give_back(conn, question)
             return
@@ -217,7 +217,7 @@ class Worker:
         except Exception as error:  # one question must not end the worker for all others
             reason = f"the worker could not answer it ({type(error).__name__}: {error})"
         else:
-            if claims.finish(conn, question, answers, space.name, model):
+            if claims.finish(conn, question, answers, space.name, asked.model, asked.weight):
                 self._count("done", question, start, f"{len(answers)} images")
             else:
                 self.report(f"question {question.id}: deleted or locked meanwhile, its answer is dropped")

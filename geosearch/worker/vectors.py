@@ -1,4 +1,4 @@
-"""Question → the space to search in, and the vector to search with."""
+"""Question → the space to search in, and the vectors to search with."""
 
 from __future__ import annotations
 
@@ -72,40 +72,58 @@ def choose_space(conn: psycopg.Connection, question: Question) -> Searched:
     raise InputError("there is no active space with a model; make and fill one: `geosearch space create`")
 
 
-def vector_of(
-    conn: psycopg.Connection, question: Question, space: Searched, decoder: Decoder, device: str | None = None
-) -> tuple[NDArray[np.float32], str | None]:
-    """Return the vector (d,) that a question asks with, and the model that made it, None for a stored one.
+@dataclass(frozen=True)
+class Asked:
+    """What a question asks with: vectors (d,) of unit length, float32, of its picture and its text; None: not asked.
 
-    Text and picture together are (1 - λ)·f(picture) + λ·g(text) of unit vectors, at unit length. Its cosine with an
-    image is (1 - λ)·cos(picture) + λ·cos(text) divided by a constant, so it orders images as that weighted mean does.
-    The two kinds of cosine differ in mean and spread; bringing them to one scale is WeiCom's matter and will come here.
+    weight: λ, the weight of the text, where the question has a text and a picture. model: what made the vectors; None
+    where the only one is a stored one.
+    """
+
+    image: NDArray[np.float32] | None
+    text: NDArray[np.float32] | None
+    weight: float | None
+    model: str | None
+
+    @property
+    def vectors(self) -> list[NDArray[np.float32]]:
+        """One vector, or those of picture and text, in this order."""
+        return [vector for vector in (self.image, self.text) if vector is not None]
+
+
+def vectors_of(
+    conn: psycopg.Connection, question: Question, space: Searched, decoder: Decoder, device: str | None = None
+) -> Asked:
+    """Return the vectors that a question asks with; none is made of a text or a picture that has no weight.
+
     Raises InputError, ModelError, WeightsError; psycopg's errors for an image without a vector.
     """
-    weight = question.weight if question.text is not None else 0.0
-    if question.text is not None and not _has_picture(question):
-        weight = 1.0
-    parts = []
-    if weight < 1:
-        parts.append((1 - weight) * _picture(conn, question, space, decoder, device))
-    if weight > 0:
-        parts.append(weight * _unit(space.encoder(device).encode([Item(text=question.text)])[0]))
-    total = np.sum(parts, axis=0)
-    if np.linalg.norm(total) < 1e-6:
-        raise InputError("text and picture cancel each other out; choose another lambda")
-    model = space.model if weight > 0 or question.like_id is None else None
-    return total.astype(np.float32) if len(parts) == 1 else unit_vector(total), model
+    weight = None
+    if question.text is not None and _has_picture(question):
+        weight = _default_weight(conn, space) if question.weight is None else question.weight
+    image = text = None
+    if _has_picture(question) and weight != 1:
+        image = _picture(conn, question, space, decoder, device)
+    if question.text is not None and weight != 0:
+        text = unit_vector(space.encoder(device).encode([Item(text=question.text)])[0])
+    return Asked(image, text, weight, space.model if text is not None or question.like_id is None else None)
+
+
+def _default_weight(conn: psycopg.Connection, space: Searched) -> float:
+    row = conn.execute("select geosearch.default_lambda(%s)", [space.name]).fetchone()
+    assert row is not None
+    return float(row[0])
 
 
 def _picture(
     conn: psycopg.Connection, question: Question, space: Searched, decoder: Decoder, device: str | None
-) -> NDArray[np.float64]:
+) -> NDArray[np.float32]:
     if question.like_id is not None:
         row = conn.execute("select geosearch.embedding_of(%s, %s)", [space.name, question.like_id]).fetchone()
         assert row is not None
         stored: Any = row[0]
         vector = stored.to_numpy() if hasattr(stored, "to_numpy") else stored
-        return _unit(vector)
+        return unit_vector(vector)
     encoder = space.encoder(device)  # first: a model that is not here spares the decoding
     archives = conn.execute("select name, root from geosearch.archive").fetchall()
     hosts = [host for host in settings().image_hosts.split(",") if host.strip()]
@@ -118,11 +136,7 @@ def _picture(
         hosts=hosts,
         max_bytes=settings().image_bytes,
     )
-    return _unit(encoder.encode([Item(image=picture)])[0])
-
-
-def _unit(vector: Any) -> NDArray[np.float64]:
-    return unit_vector(vector).astype(np.float64)
+    return unit_vector(encoder.encode([Item(image=picture)])[0])
 
 
 def _has_picture(question: Question) -> bool:
@@ -133,4 +147,4 @@ def _encodes(question: Question) -> bool:
     """Whether a model is needed: not for a catalogued image alone, nor where the text has no weight beside one."""
     if question.like_id is None:
         return True
-    return question.text is not None and question.weight > 0
+    return question.text is not None and question.weight != 0

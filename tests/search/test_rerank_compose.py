@@ -6,6 +6,7 @@ import numpy as np
 import psycopg
 import pytest
 import torch
+from pgvector import Vector
 from rerank_space import add_images, all_candidates, awkward_vectors, fill, remove, stored, write
 
 from geosearch.compose.parts import Parts
@@ -424,6 +425,38 @@ def test_answers_are_of_one_snapshot_while_writers_change_the_space(conn, look, 
         assert answer.versions.tolist() == [table[i][0] for i in answer.image_ids.tolist()]
         assert_same(answer, wanted(table, parts, weights, ids, 600))
     assert sum(answer.fetched for *_, answer in answers) > 0  # the race was really there
+
+
+@pytest.mark.parametrize("population", ["space", "candidates"])
+def test_answers_are_those_of_sql(conn, look, rng, population):
+    reranker = Reranker({"look": ResidentVectors.load(conn, "look")})
+    chosen = np.sort(rng.permutation(look)[:300]).tolist()
+    for count in (1, 2, 4):
+        parts, weights = some_parts(rng, count)
+        rows = conn.execute(
+            "select image_id, similarity from geosearch.compose_parts("
+            "'look', %s::vector[], %s::float8[], k => 40, population => %s, among => %s::bigint[]) order by rank",
+            [[Vector(part) for part in parts], weights.tolist(), population, chosen],
+        ).fetchall()
+        answer = reranker.compose(conn, "look", parts, weights, 40, population, among=chosen)
+        expected = np.array([row[0] for row in rows]), 1 - np.array([row[1] for row in rows])
+        assert_same(answer, expected, 1e-5)
+
+
+def test_a_space_made_anew_with_as_many_changes_is_another(conn, rng):
+    ids = add_images(conn, 30)
+    for count in (30, 20):
+        create_space(conn, "again", D)
+        write(conn, "again", ids[:count], awkward_vectors(rng, count, D))
+        for _ in range(30 - count):
+            write(conn, "again", ids[:1], awkward_vectors(rng, 1, D))
+        conn.commit()
+        if count == 30:
+            reranker, (parts, weights) = Reranker({"again": ResidentVectors.load(conn, "again")}), some_parts(rng)
+        answer = reranker.compose(conn, "again", parts, weights, 50)
+        assert_same(answer, wanted(stored(conn, "again"), parts, weights, ids[:count], 50))
+        drop_space(conn, "again")
+        conn.commit()
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])

@@ -44,7 +44,7 @@ def test_like_needs_no_quotation_marks_and_the_order_of_arguments_is_as_document
         "select geosearch.ask(like => %s, near => 'POINT(1 2)', radius_m => 5, k => 3)", [archive.ids[0]]
     ).fetchone()
     facts = archive.facts(row[0], "like", "radius_m", "k", "lambda", "state", "asked_by")
-    assert facts == (archive.ids[0], 5.0, 3, 0.5, "waiting", "geosearch")
+    assert facts == (archive.ids[0], 5.0, 3, None, "waiting", "geosearch")
     positional = archive.conn.execute("select geosearch.ask('snow')").fetchone()[0]
     assert archive.facts(positional, "text", "like") == ("snow", None)
 

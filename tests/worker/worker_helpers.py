@@ -17,6 +17,7 @@ from psycopg import sql
 
 from geosearch.database.archives import ensure_archive
 from geosearch.database.spaces import create_space
+from geosearch.worker.run import WorkCounts, Worker
 
 VECTORS = [[1, 0, 0, 0], [0.8, 0.6, 0, 0], [0.6, 0.8, 0, 0], [0, 1, 0, 0], [0, 0, 0.6, 0.8]]
 
@@ -56,6 +57,18 @@ def ask(conn: psycopg.Connection[Any], **arguments: Any) -> int:
     row = conn.execute(sql.SQL("select geosearch.ask({})").format(names), arguments).fetchone()
     assert row is not None
     return int(row[0])
+
+
+def work(archive: Archive, **options: Any) -> WorkCounts:
+    """Answer what waits."""
+    return Worker(archive.url, once=True, embed=False, device="cpu", **options).run()
+
+
+def answers(archive: Archive, question: int) -> list[Any]:
+    """Image, similarity and distance of each answer, in their order."""
+    return archive.conn.execute(
+        "select image_id, similarity, distance_m from geosearch.ranking where query_id = %s order by rank", [question]
+    ).fetchall()
 
 
 def eventually(condition: Callable[[], bool], seconds: float = 30) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from embedding_archive import Archive, archive, catalogue, model
+from moments_truth import never_wrong
 from typer.testing import CliRunner, Result
 
 __all__ = ["archive", "model"]  # fixtures, imported by name
@@ -53,6 +54,28 @@ def test_rejects_end_with_status_3(archive: Archive, run) -> None:  # type: igno
     catalogue(archive.conn, archive.id, "gone", "gone.png")
     counts = json.loads(run("embed", "--space", "tiny", "--json", code=3).stdout)
     assert (counts["embedded"], counts["rejected"]) == (1, 1)
+
+
+def test_moments_of_a_space(archive: Archive, run) -> None:  # type: ignore[no-untyped-def]
+    look = ("space", "moments", "tiny", "--check", "--json")
+    none = {"space": "tiny", "current": False, "counted": None, "changes_since": None, "computed_at": None}
+    assert json.loads(run(*look).stdout) == none
+    archive.save("p0", 0)
+    run("embed", "--space", "tiny")
+    assert json.loads(run(*look).stdout) | {"computed_at": None} == none | {
+        "current": True,
+        "counted": 1,
+        "changes_since": 0,
+    }
+    assert "They were current" in run("space", "moments", "tiny").stderr
+    archive.conn.execute("delete from geosearch.space_tiny")
+    assert json.loads(run(*look).stdout)["changes_since"] == 1
+    assert "geosearch space moments tiny" in run("space", "moments", "tiny", "--check").stderr
+    done = json.loads(run("space", "moments", "tiny", "--json").stdout)
+    assert (done["computed"], done["current"], done["counted"]) == (True, True, 0)
+    assert json.loads(run("space", "moments", "tiny", "--anew", "--json").stdout)["computed"]
+    for option in ([], ["--check"]):
+        assert "there is: tiny" in run("space", "moments", "nothing", *option, code=1).stderr
 
 
 def test_import_command(archive: Archive, run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
@@ -128,6 +151,9 @@ def test_killed_at_any_moment_and_run_again(archive: Archive) -> None:
     catalogue(archive.conn, archive.id, "gone", "gone.png")
     command = [sys.executable, "-c", SLOWLY, archive.url, archive.model]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    from geosearch.database.moments import compute_moments
+
+    compute_moments(archive.url, "tiny")
 
     def count() -> int:
         row = archive.conn.execute("select count(*) from geosearch.space_tiny").fetchone()
@@ -147,11 +173,13 @@ def test_killed_at_any_moment_and_run_again(archive: Archive) -> None:
         assert count() >= reached, "committed vectors were lost"
         reached = count()
         assert count() % 4 == 0, "half a batch was committed"
+        assert not never_wrong(archive.conn, "tiny").current
     from geosearch.embedding.run import embed
 
     counts = embed(archive.url, "tiny")
     assert (counts.unchanged, counts.embedded, counts.rejected) == (reached, total - reached, 1)
     assert set(archive.rejects()) == {"gone"}
+    assert never_wrong(archive.conn, "tiny").current
     whole = archive.vectors()
     archive.conn.execute("truncate geosearch.space_tiny")
     embed(archive.url, "tiny")

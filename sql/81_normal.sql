@@ -96,7 +96,7 @@ declare
 begin
     select array_agg(w), sum(w) into positive, total from unnest(weights) w where w > 0;
     parts := coalesce(cardinality(positive), 0);
-    worst := worst / total;
+    worst := worst * (1 + 1e-9) / total;  -- what is small is lost in a sum
     if parts = 0 or worst >= 1 then
         return '-infinity';
     end if;

@@ -276,9 +276,11 @@ def test_what_the_how_to_says_runs(conn, rng, database_url, monkeypatch, capsys)
     for space, dimension in (("look", 8), ("text", 5)):
         fill(conn, space, ids, awkward_vectors(rng, 30, dimension))
     names = {"vectors": rng.standard_normal((2, 8)), "a": rng.standard_normal(8), "b": rng.standard_normal(5)}
+    names["parts"] = rng.standard_normal((2, 8))
     guide = Path(__file__).parents[2] / "docs" / "how-to" / "rerank.md"
     for block in re.findall(r"```python\n(.*?)```", guide.read_text("utf-8"), re.DOTALL):
         exec(compile(block, str(guide), "exec"), names)
         names["conn"] = conn  # the first block closes its own
-    assert len(capsys.readouterr().out.splitlines()) == 20
+    assert len(capsys.readouterr().out.splitlines()) == 30
     assert names["ranking"].image_ids.shape == (2, 10)
+    assert len(names["answers"]) == 10

@@ -102,7 +102,7 @@ comment on function geosearch.compose_moments is
 
 -- $1 ids, $2 weights, $3 and $4 a and b, $5 distances (a list for each part), $6 k, $7 what the parts add to every tail whose
 -- similarity does not vary, $8 the weights of the others, $9 the least z that any row can have.
-create function geosearch.compose_statement(signs float8[], at int[], given int, method text)
+create function geosearch.compose_statement(signs float8[], at int[], given int, weicom boolean)
 returns text
 language sql
 immutable
@@ -119,16 +119,16 @@ as $$
         ' select array_agg(b.image_id), array_agg(b.tail), array_agg(array[%8$s]), (select count(*) from r)'
         ' from (select * from r order by %9$s, r.image_id limit $6) b',
         q.z, q.lists, q.names,
-        case when q.weicom then q.tail when q.n = 1 and signs[1] > 0 then 'e.d1' else format('1 - (%s)', q.sum) end,
-        case when q.weicom and q.n > 1 then q.rough else format('(%s) desc', q.sum) end,
-        case when q.weicom then 'geosearch.least_combined(t.worst - $7, $8, $9) - 1e-6 as c' || q.least
+        case when weicom then q.tail when q.n = 1 and signs[1] > 0 then 'e.d1' else format('1 - (%s)', q.sum) end,
+        case when weicom and q.n > 1 then q.rough else format('(%s) desc', q.sum) end,
+        case when weicom then 'geosearch.least_combined(t.worst - $7, $8, $9) - 1e-6 as c' || q.least
              else '1 - t.worst - 1e-9 as c' end,
-        format('%s >= (select c from l)', q.sum) || case when q.weicom then q.above else '' end,
+        format('%s >= (select c from l)', q.sum) || case when weicom then q.above else '' end,
         (select string_agg(coalesce('1 - b.d' || array_position(at, n), 'null'), ', ' order by n)
          from generate_series(1, given) n),
         -- One part: as a search orders it, also where Q takes two distances for one.
         case when q.n > 1 then 'r.tail' when signs[1] > 0 then 'r.d1' else '-r.d1' end)
-    from (select count(*) as n, method = 'weicom' as weicom,
+    from (select count(*) as n,
                  string_agg(format('$3[%1$s] * e.d%1$s + $4[%1$s] as z%1$s', n), ', ' order by n) as z,
                  string_agg(format('$5[%1$s:%1$s]', n), ', ' order by n) as lists,
                  string_agg(format('d%s', n), ', ' order by n) as names,

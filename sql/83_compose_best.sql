@@ -138,7 +138,7 @@ begin
     end loop;
     alive := coalesce(alive, '{}');
 
-    final := geosearch.compose_statement(signs, at, cardinality(given), method);
+    final := geosearch.compose_statement(signs, at, cardinality(given), method = 'weicom');
     chosen := 'exact';
     large := near is null and among is null and not own and e.total > 20000;
     if among is null and not own then

@@ -49,7 +49,8 @@ begin
     elsif image is null and text is null or method = 'image' and image is null or method = 'text' and text is null then
         raise null_value_not_allowed using
             message = case when image is null and text is null then 'a composed question needs an image or a text'
-                           else format('method %s needs the vector of an %s', method, method) end,
+                           when method = 'image' then 'method image needs the vector of an image'
+                           else 'method text needs the vector of a text' end,
             hint = 'Give the vector of an image, of a text, or both.';
     end if;
     weight := case when method = 'image' or text is null then 0

@@ -80,11 +80,15 @@ def test_search_is_stable_and_keeps_its_settings_to_itself(conn):
     for name, (_, volatility, parallel, *_) in rows.items():
         if name in ("search_many", "search_plan", "candidates", "embedding_of", "place_within"):
             assert volatility == "s", name
-        calls_it = name.startswith(("search", "similar", "range_similar")) and name not in (
+        calls_it = name.startswith(("search", "similar", "range_similar", "compose")) and name not in (
             "search_source",
             "search_estimate",
             "search_scan",
             "similarity_moments",
+            "compose_units",
+            "compose_moments",
+            "compose_statement",
+            "compose_question",
         )
         assert (parallel == "u") is (calls_it or volatility == "v"), name
     conn.execute("select geosearch.create_space('toy', 3)")

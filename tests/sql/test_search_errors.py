@@ -124,6 +124,30 @@ INSIDE = [
     for function in ("search_account", "search_best")
     for space, archive, strategy in (("%s", "null", "'exact'"), ("'toy'", "%s", "'exact'"), ("'toy'", "null", "%s"))
 ]
+# space, population, strategy, archive, late and method, in their places.
+COMPOSED = ["'toy'", "'space'", "'exact'", "null", "'compute'", "'weicom'"]
+COMPOSE_CALLS = [
+    "geosearch.default_lambda(%s)",
+    f"geosearch.compose_question(%s, {Q}, {Q}, null, 'weicom')",
+    f"geosearch.compose_question('toy', {Q}, {Q}, null, %s)",
+    f"geosearch.compose(%s, {Q})",
+    *(
+        f"geosearch.{function}('toy', {Q}, {name} => %s)"
+        for function in ("compose", "compose_plan")
+        for name in ("population", "strategy", "method", "archive", "late")
+    ),
+    f"geosearch.compose_plan(%s, {Q})",
+    *(
+        "geosearch.{}({}, array[{}]::vector[], '{{1}}', null, 0, 1, {}, {}, {}, null, null, null, {}, {})".format(
+            function,
+            COMPOSED[0] if n else "%s",
+            Q,
+            *(value if n != i else "%s" for i, value in enumerate(COMPOSED) if i),
+        )
+        for function in ("compose_parts", "compose_account", "compose_best")
+        for n in range(len(COMPOSED))
+    ),
+]
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
@@ -164,7 +188,7 @@ def test_no_text_argument_is_run_as_sql(world, attack):
         ("select geosearch.encode_place(%s, 'POINT(0 0)')", [attack]),
         ("select geosearch.check_location_model(%s)", [attack]),
         *(("select geosearch.install_location_model(%s, %s, 3, '{}', %s)", given) for given in models),
-        *((f"select * from {call}", [attack]) for call in BANK_CALLS),
+        *((f"select * from {call}", [attack]) for call in BANK_CALLS + COMPOSE_CALLS),
     ]
     before = world.conn.execute("select count(*) from geosearch.image").fetchone()
     for statement, arguments in calls:

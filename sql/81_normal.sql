@@ -72,8 +72,8 @@ end $$;
 comment on function geosearch.tail_inverse is
     'z with geosearch.tail(z) = p; infinity at 0 and below, -infinity at 1 and above, NaN for NaN; at most 37.5 otherwise.';
 
--- geosearch/compose/bound.py says why: at the least sum some of the z lie at `lowest`, the others at a common distance
--- from 0, all above it or all but one. Every such point is looked at; with many parts a tangent is laid instead.
+-- geosearch/compose/bound.py says why: no z of such a row lies below Q^-1(worst / least weight); from the least z a line is
+-- laid that touches Q, which is convex above 0, and by Jensen's inequality line and curve bound the sum.
 create function geosearch.least_combined(worst float8, weights float8[], lowest float8)
 returns float8
 language plpgsql
@@ -83,75 +83,37 @@ parallel safe
 set search_path from current
 as $$
 declare
-    found_least float8 := 'infinity';
-    positive float8[];
-    total float8 := 0;
-    parts int;
-    left_over float8;
-    free float8;
-    q float8;
-    a float8;
-    low float8;
-    high float8;
+    total float8;
+    least_weight float8;
+    middle float8;
+    low float8 := 0;
+    high float8 := 37.5;
 begin
-    select array_agg(w), sum(w) into positive, total from unnest(weights) w where w > 0;
-    parts := coalesce(cardinality(positive), 0);
-    worst := worst * (1 + 1e-9) / total;  -- what is small is lost in a sum
-    if parts = 0 or worst >= 1 then
+    select sum(w), min(w) into total, least_weight from unnest(weights) w where w > 0;
+    worst := worst * (1 + 1e-9);  -- what is small is lost in a sum
+    if total is null or worst >= total then
         return '-infinity';
     end if;
-    lowest := least(lowest, -1);
-    if parts = 1 or worst <= (select min(w) from unnest(positive) w) / total / 2 then
-        return total * least(37.5, geosearch.tail_inverse(worst));
-    end if;
-    worst := worst * total;
-    if parts > 4 then
-        low := 0;
-        high := 37.5;
+    lowest := greatest(lowest, geosearch.tail_inverse(worst / least_weight));
+    worst := worst / total;
+    if lowest < 0 then
+        if lowest = '-infinity' then
+            return lowest;
+        end if;
         for step in 1 .. 60 loop  -- where the tangent of Q through (lowest, Q(lowest)) touches it
-            a := (low + high) / 2;
-            if geosearch.tail(a) + exp(-a * a / 2) * 0.3989422804014327 * (a - lowest) > geosearch.tail(lowest) then
-                low := a;
+            middle := (low + high) / 2;
+            if geosearch.tail(middle) + exp(-middle * middle / 2) * 0.3989422804014327 * (middle - lowest)
+               > geosearch.tail(lowest) then
+                low := middle;
             else
-                high := a;
+                high := middle;
             end if;
         end loop;
-        worst := worst / total;
-        if worst <= geosearch.tail(high) then
-            return total * least(37.5, geosearch.tail_inverse(worst));
+        if worst > geosearch.tail(high) then
+            return total * (high - (worst - geosearch.tail(high)) / (exp(-high * high / 2) * 0.3989422804014327));
         end if;
-        return total * (high - (worst - geosearch.tail(high)) / (exp(-high * high / 2) * 0.3989422804014327));
     end if;
-
-    for bottom in 0 .. (1 << parts) - 1 loop
-        left_over := worst;
-        free := 0;
-        for n in 1 .. parts loop
-            if bottom & (1 << n - 1) <> 0 then
-                left_over := left_over - positive[n] * geosearch.tail(lowest);
-            else
-                free := free + positive[n];
-            end if;
-        end loop;
-        continue when left_over < 0 or (free > 0 and left_over >= free);
-        if free = 0 then
-            found_least := least(found_least, lowest * total);
-            continue;
-        end if;
-        a := least(37.5, geosearch.tail_inverse(left_over / free));
-        if a > lowest - 1e-6 then
-            found_least := least(found_least, free * a + lowest * (total - free));
-        end if;
-        for n in 1 .. parts loop
-            continue when bottom & (1 << n - 1) <> 0 or free - positive[n] <= 1e-12 or free = 2 * positive[n];
-            q := (left_over - positive[n]) / (free - 2 * positive[n]);
-            continue when q < -1e-12 or q > 0.5 + 1e-12;
-            a := least(37.5, geosearch.tail_inverse(least(q, 0.5)));
-            continue when a > 1e-6 - lowest;
-            found_least := least(found_least, (free - 2 * positive[n]) * a + lowest * (total - free));
-        end loop;
-    end loop;
-    return found_least;
+    return total * least(37.5, geosearch.tail_inverse(worst));
 end $$;
 comment on function geosearch.least_combined is
     'c such that every row whose tail, the sum of weights times Q(z), is at most `worst` has a sum of weights times z of at '

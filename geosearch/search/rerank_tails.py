@@ -69,7 +69,7 @@ def best_tails(
         # Any k rows will do for the bound; these are good ones.
         some = np.argpartition(-combined, k - 1)[:k]
         worst = float(_tails(standard[some], shares).max())
-        least = min(least_combined(worst, shares.tolist(), min(-1.0, float(standard.min()))), _HIGHEST)
+        least = min(least_combined(worst, shares.tolist(), float(standard.min())), _HIGHEST)
         rows = np.flatnonzero(combined >= least - 1e-9 * (1 + abs(least)))
     tails = _tails(standard[rows], shares)
     order = np.lexsort((image_ids[rows], tails))[:k]

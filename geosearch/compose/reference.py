@@ -42,13 +42,14 @@ def compose(
 ) -> Composed:
     """Rank rows (n, d) for a query image (d,) and a query text (d,); lam is the weight of the text. Raises InputError.
 
-    method: weicom; or one of its baselines: text, image, or the mean of the two similarities.
+    method: weicom; or one of its baselines: text, image, or the mean of the two similarities, with the same weights
+    (the paper's is the plain one, of λ 0.5).
     """
     if not 0 <= lam <= 1:
         raise InputError(f"lambda is the weight of the text, from 0 (image alone) to 1 (text alone), not {lam}")
     if method not in METHODS:
         raise InputError(f"there is no method {method!r}; there are: {', '.join(METHODS)}")
-    weight = {"text": 1.0, "image": 0.0, "mean": 0.5}.get(method, lam)
+    weight = {"text": 1.0, "image": 0.0}.get(method, lam)
     parts = Parts.of(np.stack([np.asarray(image), np.asarray(text)]), [1 - weight, weight])
     return compose_parts(rows, parts) if method == "weicom" else mean(rows, parts)
 

@@ -89,6 +89,8 @@ def test_the_mean_is_that_of_the_cosines(drawn):
     expected = unit @ (image / np.linalg.norm(image) + text / np.linalg.norm(text)) / 2
     np.testing.assert_allclose(compose(rows, image, text, method="mean").scores, expected)
     np.testing.assert_allclose(mean(rows, Parts.of([image, text], [1, 1])).scores, expected)
+    weighted = unit @ (0.2 * image / np.linalg.norm(image) + 0.8 * text / np.linalg.norm(text))
+    np.testing.assert_allclose(compose(rows, image, text, 0.8, "mean").scores, weighted)  # as geosearch.compose's
 
 
 @pytest.mark.parametrize("lam", [-0.1, 1.1, math.nan, math.inf])

@@ -74,6 +74,7 @@ def embed(
     progress: Progress | None = None,
     go_on: Callable[[], bool] | None = None,
     say: Callable[[str], None] = lambda _: None,
+    moments: KeptMoments | None = None,
 ) -> EmbedCounts:
     """Embed the images that have no vector in a space, or one of other pixels than the catalogue's.
 
@@ -84,6 +85,7 @@ def embed(
     ends early, with what it began. say: told of the order of the space, which is restored at the end where the run has
     upset it; with go_on it is left to `geosearch space reorder`, since other work waits. So it is with the space's
     moments, which the run adds to: where they are late for other reasons, `geosearch space moments` computes them.
+    moments: what earlier runs of the caller have added and not finished; then the caller finishes this run's, too.
 
     What is encoded is committed at once, in whole batches: a run that was killed is continued by the next. A file that
     is gone or damaged becomes a reject of stage 'embed', is tried again by the next run, and is cleared when that
@@ -99,11 +101,12 @@ def embed(
         missing = MissingImages(reader, found, archive_id, recheck)
         run = _Run(found, encoder, missing, batch_size or settings().batch_size, threads or decode_threads(), progress)
         run.go_on = go_on
-        moments = KeptMoments(writing, found)
-        with BackgroundWriter(writing, found, moments) as run.writer:
+        kept = moments or KeptMoments(writing, found)
+        with BackgroundWriter(writing, found, kept) as run.writer:
             counts = run.go()
         refresh_statistics(writing, found.table, counts.embedded)
-        moments.finish(writing, url, say, only_tell=go_on is not None)
+        if moments is None:
+            kept.finish(writing, url, say, only_tell=go_on is not None)
     if counts.embedded:
         restore_order(url, space, say, only_tell=go_on is not None)
     return counts

@@ -144,6 +144,8 @@ class Worker:
             if not self._called and not self.stop.wanted:
                 due_in = self.poll if self.embedder is None else self.embedder.due_in()
                 self._listen(conn, min(self.poll, due_in))
+        if self.embedder is not None:
+            self.embedder.finish(conn)
 
     def _between(self, conn: psycopg.Connection, decoder: Decoder) -> bool:
         """Between two images that are embedded: answer who asked meanwhile; False when the worker is to end."""

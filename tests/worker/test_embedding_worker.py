@@ -7,11 +7,13 @@ import urllib.request
 
 import numpy as np
 import pytest
+from moments_truth import never_wrong
 from PIL import Image
 from tiny_model import write_model
 from worker_helpers import eventually
 
 from geosearch.database.archives import ensure_archive
+from geosearch.database.moments import compute_moments
 from geosearch.database.spaces import create_space
 from geosearch.embedding import run as embedding
 from geosearch.embedding.identity import record_model
@@ -119,6 +121,45 @@ def test_embedding_that_is_told_to_end_commits_what_it_began_and_the_next_goes_o
     assert 0 < counts.embedded == count(archive) <= 20
     rest = embedding.embed(archive.url, "tiny", "new", device="cpu", batch_size=4, go_on=lambda: True)
     assert (rest.embedded, count(archive)) == (40 - counts.embedded, 40)
+
+
+def test_moments_are_added_to_now_and_then_and_at_the_end(archive, add, monkeypatch):
+    compute_moments(archive.url, "tiny")
+    embedder = worker_embed.Embedder(archive.url, "cpu", lambda _: None)
+
+    def embed_more(names):
+        add(names)
+        assert embedder.run(archive.conn, lambda: True).embedded == len(names)
+        return never_wrong(archive.conn, "tiny")
+
+    assert embed_more(range(5)).current, "after a quiet time at once"
+    late = [embed_more([5]), embed_more([6, 7])]
+    assert [(state.current, state.counted, state.changes_since) for state in late] == [(False, 5, 1), (False, 5, 2)]
+    assert embedder.due_in() <= worker_embed.MOMENTS_S
+    monkeypatch.setattr(embedder, "_moments_from", 0.0)
+    assert embedder.due_in() == 0
+    assert embedder.run(archive.conn, lambda: True).embedded == 0
+    assert never_wrong(archive.conn, "tiny").current
+    assert embedder.due_in() > worker_embed.MOMENTS_S
+
+    embed_more([8])
+    compute_moments(archive.url, "tiny")  # has read what waits to be added
+    assert not embed_more([9]).current
+    embedder.finish(archive.conn)
+    state = never_wrong(archive.conn, "tiny")
+    assert (state.current, state.counted) == (True, 10)
+
+
+def test_a_worker_that_ends_adds_what_waits(archive, add, working):
+    compute_moments(archive.url, "tiny")
+    add(range(3))
+    worker = working()
+    eventually(lambda: worker.counts.embedded == 3)
+    add(range(3, 6))
+    eventually(lambda: worker.counts.embedded == 6)
+    assert not never_wrong(archive.conn, "tiny").current
+    worker.stop.wish()
+    eventually(lambda: never_wrong(archive.conn, "tiny").current)
 
 
 def test_a_page_that_another_run_holds_is_waited_for_without_standing_still(archive, add, database_url):

@@ -70,6 +70,6 @@ def compose_earth(
     show(report.report, facts, out, plot, json)
     print()
     emit(report.values())
-    note("\naverages with 95 % intervals over query images drawn again, and the lead of the best λ over each")
+    note("\naverages with 95 % intervals over cells of 10 degrees drawn again, and the lead of the best λ over each")
     columns = ("method", "average", "low", "high", "lead low", "lead high", "best in %")
     emit([{name: row.get(name) for name in columns} for row in report.sure()])

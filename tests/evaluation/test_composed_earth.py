@@ -268,6 +268,25 @@ def test_bootstrap_draws_images_with_all_their_questions():
         averages({"a": Asked(np.array([], np.int64), np.empty((0, 1)))})
 
 
+def test_bootstrap_draws_groups_of_images_together():
+    asked = {"a": Asked(np.array([0, 1, 5, 5]), np.array([[0.0], [10.0], [50.0], [60.0]]))}
+    group = np.array([7, 7, 0, 0, 0, 3])
+    drawn = averages(asked, draws=2000, group=group)[:, 0]
+    assert set(np.round(drawn, 6)) == {5.0, 30.0, 55.0}  # as if 0 and 1 were one image
+    # What is alike within a group is no more evidence than the group: 30 groups of 30, not 900 images.
+    level = np.repeat(np.random.default_rng(4).normal(40, 12, 30), 30)[:, None]
+    drawn = averages({"a": Asked(np.arange(900), level)}, draws=4000, group=np.arange(900) // 30)[:, 0]
+    assert drawn.std() == pytest.approx(level[::30].std() / np.sqrt(30), rel=0.05)
+
+
+def test_a_draw_without_questions_of_an_attribute_counts_nowhere():
+    asked = {"a": Asked(np.array([0, 1]), np.array([[1.0], [3.0]])), "b": Asked(np.array([1]), np.array([[5.0]]))}
+    drawn = averages(asked, draws=400)
+    assert np.isnan(drawn).any() and set(drawn[~np.isnan(drawn)]) == {3.5, 4.0}
+    assert interval(drawn[:, 0]) == (3.5, 4.0)
+    assert winners(np.hstack([drawn, drawn - 1]), ["x", "y"]) == {"x": 1.0}
+
+
 def test_bootstrap_is_as_wide_as_the_standard_error():
     rng = np.random.default_rng(3)
     ap = rng.normal(40, 12, (900, 2))

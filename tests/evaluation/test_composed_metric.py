@@ -171,7 +171,8 @@ def test_every_method_ranks_as_the_reference(way: Way) -> None:
                 continue
             there = {v for v, c in zip(values, labelled.classes, strict=True) if c == labelled.classes[i]} - {None, own}
             for value in sorted(v for v in there if v):
-                order = compose(labelled.vectors, labelled.vectors[i], texts[value], way.lam or 0.0, way.method).order
+                lam = 0.5 if way.lam is None else way.lam
+                order = compose(labelled.vectors, labelled.vectors[i], texts[value], lam, way.method).order
                 hits = np.array([values[j] == value and labelled.classes[j] == labelled.classes[i] for j in order])
                 precision = np.cumsum(hits) / np.arange(1, len(order) + 1)
                 aps.append(round(float(precision[hits].mean()) * 100, 2))

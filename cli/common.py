@@ -6,6 +6,7 @@ import json as jsonlib
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, is_dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -55,6 +56,15 @@ def answer_rows(results: Iterable[Any]) -> list[dict[str, Any]]:
 def note(message: str) -> None:
     """Say something to a person, on standard error."""
     print(message, file=sys.stderr)
+
+
+def write_page(path: Path, page: str) -> None:
+    """Write an HTML page, whole or not at all, with the folders that it needs, and say so."""
+    from geosearch.whole_files import write_whole
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, page.encode())
+    note(f"written: {path}")
 
 
 def fail(message: str, code: int = FAILED) -> typer.Exit:

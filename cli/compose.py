@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .common import WRONG_USAGE, JsonOption, answer_rows, emit, fail, note
+from .common import WRONG_USAGE, JsonOption, answer_rows, emit, fail, note, write_page
 from .filters import (
     ArchiveOption,
     AreaOption,
@@ -152,9 +152,7 @@ def _write(html: Path, rankings: Sequence[ComposedRanking], sweep: bool) -> None
     from geosearch.search.compose_page import composed_page, sweep_page
 
     page = sweep_page(rankings) if sweep else composed_page(rankings[0])
-    html.parent.mkdir(parents=True, exist_ok=True)
-    html.write_text(page, "utf-8")
-    note(f"written: {html}")
+    write_page(html, page)
 
 
 def _emit(ranking: ComposedRanking) -> None:

@@ -86,6 +86,7 @@ def compose(
 
 def lambdas_of(text: str) -> tuple[float, ...]:
     """Return the numbers of `--lambdas`; ends with wrong usage where they are none."""
+    from geosearch.errors import InputError
     from geosearch.evaluation.composed import LAMBDAS, ways
 
     if not text:
@@ -94,7 +95,10 @@ def lambdas_of(text: str) -> tuple[float, ...]:
         numbers = tuple(float(part) for part in text.split(","))
     except ValueError:
         raise fail(f"--lambdas takes numbers with commas between, as 0,0.5,1, not {text!r}", WRONG_USAGE) from None
-    ways(numbers)
+    try:
+        ways(numbers)
+    except InputError as error:
+        raise fail(str(error), WRONG_USAGE) from error
     return numbers
 
 

@@ -7,7 +7,18 @@ from typing import Annotated, Any
 
 import typer
 
-from .common import DONE_WITH_REJECTS, FAILED, WRONG_USAGE, JsonOption, answer_rows, emit, fail, note, progress
+from .common import (
+    DONE_WITH_REJECTS,
+    FAILED,
+    WRONG_USAGE,
+    JsonOption,
+    answer_rows,
+    emit,
+    fail,
+    note,
+    progress,
+    write_page,
+)
 from .filters import (
     ArchiveOption,
     AreaOption,
@@ -102,9 +113,7 @@ def search(
     if html is not None:
         from geosearch.search.page import ranking_page
 
-        html.parent.mkdir(parents=True, exist_ok=True)
-        html.write_text(ranking_page(ranking), "utf-8")
-        note(f"written: {html}")
+        write_page(html, ranking_page(ranking))
     if json:
         emit(ranking.to_dict(), json=True)
         return

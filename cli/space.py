@@ -164,6 +164,8 @@ def moments(
     `embed` and `embed import` keep them current. Vectors that others write, change or remove make them late: composed
     searches then scan the space instead. Others may read and write all the while.
     """
+    if check and anew:
+        raise fail("--check computes nothing; leave out --anew", WRONG_USAGE)
     if check:
         from geosearch.database.connection import connect
         from geosearch.database.moments import moments_state

@@ -11,6 +11,8 @@ from numpy.typing import ArrayLike
 from geosearch.errors import InputError
 from geosearch.geometry import Floats
 
+GREATEST = 1e100  # of a weight: their sum is finite
+
 
 class Parts(NamedTuple):
     """vectors: (j, d) float64 of unit length. weights: (j,) float64, none 0, whose absolute values sum to 1."""
@@ -24,8 +26,10 @@ class Parts(NamedTuple):
         rows, shares = np.atleast_2d(np.asarray(vectors, np.float64)), np.atleast_1d(np.asarray(weights, np.float64))
         if rows.ndim != 2 or shares.shape != (len(rows),):
             raise InputError(f"{rows.shape} vectors and {shares.shape} weights do not belong together")
-        if not np.isfinite(shares).all() or not shares.any():
-            raise InputError(f"weights are finite numbers, at least one of them not 0, not {shares.tolist()}")
+        if not (np.abs(shares) <= GREATEST).all() or not shares.any():
+            raise InputError(
+                f"weights are finite numbers up to {GREATEST:g}, at least one of them not 0, not {shares.tolist()}"
+            )
         rows, shares = rows[shares != 0], shares[shares != 0]
         lengths = np.linalg.norm(rows, axis=1)
         for number, length in enumerate(lengths.tolist()):
@@ -41,7 +45,7 @@ def shares(images: int, texts: int, without: int, lam: float, weights: Sequence[
     other has all. weights: instead, one positive number each; what is not wanted becomes negative. Raises InputError.
     """
     total = images + texts + without
-    if not images + texts + without:
+    if not total:
         raise InputError("a composed question needs an image or a text")
     if weights is None:
         if not 0 <= lam <= 1:  # NaN is refused as well
@@ -49,6 +53,8 @@ def shares(images: int, texts: int, without: int, lam: float, weights: Sequence[
         said = texts + without
         text = 0.0 if not said else 1.0 if not images else lam
         weights = [(1 - text) / max(1, images)] * images + [text / max(1, said)] * said
-    elif len(weights) != total or not all(0 < weight < float("inf") for weight in weights):
-        raise InputError(f"{total} images and texts need {total} positive weights, not {list(weights)}")
+    elif len(weights) != total or not all(0 < weight <= GREATEST for weight in weights):
+        raise InputError(
+            f"{total} images and texts need {total} positive weights, none above {GREATEST:g}, not {list(weights)}"
+        )
     return [*weights[: images + texts], *(-weight for weight in weights[images + texts :])]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 from pathlib import Path
 
 from geosearch.errors import InputError
 from geosearch.evaluation.composed import Report
+from geosearch.whole_files import write_whole
 
 
 def write_csv(report: Report, path: Path) -> None:
@@ -31,10 +31,4 @@ def check_folder(path: Path) -> None:
 def save(path: Path, content: bytes) -> None:
     """Write a file beside its place and move it there. Raises InputError."""
     check_folder(path)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        beside.write_bytes(content)
-        beside.replace(path)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise InputError(f"{path}: cannot be written ({error.strerror}); name another file") from error
+    write_whole(path, content)

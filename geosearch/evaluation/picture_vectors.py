@@ -12,6 +12,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ def encode_pictures(
     done = np.zeros(len(names), bool)
     file = None if cache is None else cache / cache_name(encoder, folder)
     if file is not None:
+        _make_folder(file)
         _recall(file, names, stamps, vectors, done)
 
     def keep() -> None:
@@ -141,12 +143,22 @@ def _save(file: Path, names: NDArray[Any], stamps: NDArray[np.int64], vectors: V
     """Write beside and rename: the file is whole at any moment, whatever happens."""
     beside = file.with_suffix(f".{os.getpid()}.tmp")
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
         with beside.open("wb") as out:
             np.savez(out, names=names, stamps=stamps, vectors=vectors)
         beside.replace(file)
     except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise InputError(
-            f"{file}: cannot be written ({error.strerror}); name another folder for vectors (--cache)"
-        ) from error
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
+        raise _not_kept(file, error) from error
+
+
+def _make_folder(file: Path) -> None:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _not_kept(file, error) from error
+
+
+def _not_kept(file: Path, error: OSError) -> InputError:
+    why = error.strerror or error
+    return InputError(f"{file}: cannot be written ({why}); name another folder for vectors (--cache)")

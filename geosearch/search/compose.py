@@ -143,6 +143,8 @@ class Composition(Filters):
                 "a sweep shows what lambda does: it needs an image and a text, method weicom or mean, and neither "
                 "lambda nor weights"
             )
+        if not len(lambdas):
+            raise InputError("a sweep needs at least one lambda")
         return [replace(self, lam=lam) for lam in lambdas]
 
     def shares(self, default: float) -> list[float]:
@@ -150,11 +152,11 @@ class Composition(Filters):
 
         default: lambda where none is given.
         """
-        lam = default if self.lam is None else float(self.lam)
+        lam = default if self.lam is None else self.lam
         if not 0 <= lam <= 1:  # NaN is refused as well
             raise InputError(f"lambda is the weight of the text, from 0 (image alone) to 1 (text alone), not {lam}")
         # Where one kind alone counts it has all the weight.
-        lam = {"image": 0.0, "text": 1.0}.get(self.method, lam)
+        lam = {"image": 0.0, "text": 1.0}.get(self.method, float(lam))
         found = shares(self.seen, len(self.texts), len(self.without), lam, self.weights)
         if self.method == "image":
             found[self.seen :] = [0.0] * self.said

@@ -100,7 +100,7 @@ def _parts(parts: Sequence[RankedPart], weighed: bool) -> str:
         if weighed:
             facts.append(f"weight {abs(part.weight):.2f}" if part.weight else "does not count")
         if weighed and part.mean is not None and part.deviation is not None:
-            facts.append(f"cos {_number(part.mean, '.3f')} ± {part.deviation:.3f}")
+            facts.append(f"cos {_number(part.mean, 'z.3f')} ± {part.deviation:.3f}")
         kind = " unwanted" if part.kind == "without" else ""
         items.append(
             f'<li><figure class="answer part{kind}"><div class="frame">{inside}<span class="rank">{number}</span></div>'
@@ -154,12 +154,12 @@ def _answer(result: ComposedResult) -> str:
 def _said(part: Likeness) -> str:
     if part.similarity is None:
         return ""
-    cosine = _number(part.similarity, ".3f")
-    return cosine if part.z is None else f"{cosine} · {_number(part.z, '+.1f')} σ"
+    cosine = _number(part.similarity, "z.3f")
+    return cosine if part.z is None else f"{cosine} · {_number(part.z, '+z.1f')} σ"
 
 
 def _number(value: float, form: str) -> str:
-    """Return a number with a minus that is as wide as its plus."""
+    """Return a number with a minus that is as wide as its plus, and none before 0."""
     return format(value, form).replace("-", "−")
 
 

@@ -13,7 +13,7 @@ from geosearch.search.thumbnails import thumbnail
 from geosearch.search.worldmap import Mark, circle_map, world_map
 
 THUMBNAIL_SIDE = 220
-FOOTER = "<footer>Made by geosearch. This page carries its pictures and its map; it loads nothing.</footer>"
+FOOTER = "<footer>Made by geosearch. This page carries all that it shows; it loads nothing.</footer>"
 
 
 def document(title: str, body: str) -> str:

@@ -140,6 +140,8 @@ def check_picture(image: object) -> None:
             raise InputError(f"{image}: there is no such image file")
     elif not hasattr(image, "convert"):
         raise InputError(f"image is a path or a Pillow picture, not {type(image).__name__}")
+    elif 0 in getattr(image, "size", ()):
+        raise InputError("the picture is empty: it has no pixels")
 
 
 def check_words(what: str, text: object) -> None:
@@ -159,7 +161,7 @@ def check_choice(what: str, name: str, among: Sequence[str]) -> None:
 
 def check_text(name: str, value: object, numbers: bool = False) -> None:
     """Raise InputError for what is not text that the database can hold; None passes, and an id where numbers may."""
-    if value is None or (numbers and isinstance(value, int)):
+    if value is None or (numbers and isinstance(value, int) and not isinstance(value, bool)):
         return
     if not isinstance(value, str):
         raise InputError(f"{name} is text, not {type(value).__name__}")

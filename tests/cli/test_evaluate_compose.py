@@ -95,7 +95,7 @@ def test_vectors_are_kept_in_the_data_folder_by_default(
     ("more", "message", "status"),
     [
         (["--lambdas", "a,b"], "--lambdas takes numbers", 2),
-        (["--lambdas", "0.5,2"], "from 0 (image alone) to 1 (text alone), not 2", 1),
+        (["--lambdas", "0.5,2"], "from 0 (image alone) to 1 (text alone), not 2", 2),
         (["--attribute", "colour"], "no picture has the attribute 'colour'; there are: color, size", 1),
         (["--plot", "out.jpg"], "the plot is a PNG", 1),
         (["--out", "nowhere/out.csv"], "there is no folder nowhere", 1),
@@ -111,6 +111,15 @@ def test_what_is_refused(options: list[Any], more: list[str], message: str, stat
     )
     assert message in said
     assert result.exit_code == status
+
+
+def test_a_folder_for_vectors_that_cannot_be_is_refused_before_the_work(album: Path, options: list[Any]) -> None:
+    options[options.index("--cache") + 1] = next(path for path in album.rglob("*") if path.is_file())
+    result = _run(*options)
+    assert result.exit_code == 1
+    said = result.stderr if isinstance(result.exception, SystemExit) else str(result.exception)
+    assert "name another folder for vectors (--cache)" in said
+    assert "questions" not in said.split("error:")[-1]
 
 
 def test_without_matplotlib_the_remedy_comes_before_the_work(

@@ -110,6 +110,7 @@ def test_a_method_that_is_none_is_refused(drawn):
         ([[1, 0], [0, 1]], [1], "belong together"),
         ([[1, 0]], [0], "not 0"),
         ([[1, 0]], [math.nan], "finite"),
+        ([[1, 0], [0, 1]], [1e308, 1e308], "up to 1e"),
         ([[0, 0]], [1], "vector 0 is zero"),
         ([[1, math.inf]], [1], "vector 0 is zero or not finite"),
     ],

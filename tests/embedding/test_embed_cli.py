@@ -74,6 +74,7 @@ def test_moments_of_a_space(archive: Archive, run) -> None:  # type: ignore[no-u
     done = json.loads(run("space", "moments", "tiny", "--json").stdout)
     assert (done["computed"], done["current"], done["counted"]) == (True, True, 0)
     assert json.loads(run("space", "moments", "tiny", "--anew", "--json").stdout)["computed"]
+    assert "leave out --anew" in run("space", "moments", "tiny", "--check", "--anew", code=2).stderr
     for option in ([], ["--check"]):
         assert "there is: tiny" in run("space", "moments", "nothing", *option, code=1).stderr
 

@@ -217,6 +217,11 @@ def test_a_sweep_of_what_lambda_does_not_change_is_refused(client, filled, asked
         client.sweep(Composition.of(**given))
 
 
+def test_a_sweep_of_no_lambda_is_refused(client, filled):
+    with pytest.raises(InputError, match="at least one lambda"):
+        client.sweep(Composition.of(image=filled.pictures[0], text=TEXT), [])
+
+
 def test_late_moments_are_computed_with_a_note_or_refused(client, filled):
     asked = {"image": filled.pictures[0], "text": TEXT, "lam": 0.3}
     computed = client.compose(**asked)

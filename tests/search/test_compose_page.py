@@ -103,6 +103,14 @@ def test_a_sweep_has_a_column_a_lambda_and_marks_what_is_new():
     assert "default" in columns[1]
     assert "default" not in columns[0] + columns[2]
     assert "<b>3</b> images of <b>9</b> candidates" in page
+    assert "map" not in page.split("<footer>")[1]  # there is none
+
+
+def test_what_rounds_to_nothing_has_no_minus():
+    page = composed_page(ranking(met=(Likeness(-0.0002, -0.02), *MET[1:])))
+    assert "0.000 · +0.0 σ" in page
+    assert "−0.000" not in page
+    assert "−0.0 " not in page
 
 
 def test_a_note_that_all_columns_have_is_there_once():

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from geosearch.errors import InputError
 from geosearch.search.compose import Composition
@@ -22,6 +23,7 @@ TEXT, OTHER, UNWANTED = "a desert", "the sea", "clouds"
         {"like": [None]},
         {"like": 1.5},
         {"like": [b"a"]},
+        {"like": True},
         {"image": "/no/such/file.jpg"},
         {"image": [5]},
         {"image": 5},
@@ -30,12 +32,16 @@ TEXT, OTHER, UNWANTED = "a desert", "the sea", "clouds"
         {"text": TEXT, "lam": float("nan")},
         {"text": TEXT, "lam": "0.5"},
         {"text": TEXT, "lam": True},
+        {"text": TEXT, "lam": 10**400},
         {"text": TEXT, "weights": [1, 2]},
         {"text": TEXT, "weights": []},
         {"text": TEXT, "weights": [0]},
         {"text": TEXT, "weights": [-1]},
         {"text": TEXT, "weights": ["x"]},
         {"text": TEXT, "weights": [float("inf")]},
+        {"text": TEXT, "weights": [float("nan")]},
+        {"text": [TEXT, OTHER], "weights": [1e308, 1e308]},
+        {"image": Image.new("RGB", (0, 3))},
         {"text": TEXT, "weights": 5.5},
         {"text": TEXT, "weights": [1], "lam": 0.5},
         {"text": TEXT, "method": "median"},

@@ -52,8 +52,8 @@ def section(run: dict[str, Any]) -> str:
     told = [[a["aim"], a["case"], a["figure"], "met" if a["met"] else "**missed**"] for a in run["aims"]]
     return (
         f"## {run['rows']:,} rows × {run['dimension']}\n\n{run['machine']}. {run['software']}. {run['queries']}"
-        f" questions a case, k = {run['k']}; {run['date']}, load average before: {run['load_average']}. Not the defaults of"
-        f" PostgreSQL: {run['settings'] or 'nothing'}.\n\n{about}\n"
+        f" questions a case, k = {run['k']}; {run['date']}, load average before: {run['load_average']}. Not the"
+        f" defaults of PostgreSQL: {run['settings'] or 'nothing'}.\n\n{about}\n"
         f"Milliseconds, median / 95th percentile:\n\n{table(['case', *ways], times)}\n\n"
         f"Median of the rival ÷ median of geosearch:\n\n{table(['case', *heads], ratios)}\n\n"
         "Recall@10 against exact (the least of a question), rows touched (median), questions answered by exact:\n\n"

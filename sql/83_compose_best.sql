@@ -54,6 +54,7 @@ declare
     margin float8;
     reach float8;
     worst float8;
+    least_z float8[];
     s record;
     e record;
     columns text;
@@ -159,17 +160,17 @@ begin
         margin := l2_distance(direction, l2_normalize(unit::vector))
             + (2e-6 + 2e-8 * found_space.dimension) * (1 + spread / length);
         reach := (select sum(w[n] * (a[n] + b[n])) from generate_series(1, cardinality(w)) n);
-        most_rows := greatest(1000, 0.03 * e.estimated);
+        most_rows := greatest(1000, floor(0.03 * e.estimated));
         fetch_rows := greatest(1000, case when found_space.indexed_as = 'bit' then 30 else 4 end * least(k, 10000000) + 200);
         exact_us := e.scanned * (case when found_space.dimension > 3900 then 25
                                  else 0.3 + 0.0005 * found_space.dimension end);
         if found_space.indexed_as is not null and fetch_rows <= most_rows and e.estimated > 2 * fetch_rows and (
-            strategy = 'fast' or strategy = 'auto' and exact_us > 40000
+            strategy = 'fast' and e.estimated * 10 > e.total or strategy = 'auto' and exact_us > 40000
             and 1.3 * (3000 + 10 * (100 + fetch_rows * e.total / e.estimated)) < exact_us)
         then
             chosen := 'fast';
         elsif large then
-            fetch_rows := 2 * least(k, 10000000) + 200;
+            fetch_rows := 2 * least(k, 10000000) + 100;
             large := fetch_rows < 0.1 * e.estimated;
         end if;
     else
@@ -178,19 +179,19 @@ begin
 
     gather := 'select array_agg(c.image_id), array[' || columns || '], %s, count(*) from (select s.image_id, '
         || (select string_agg(format('0 + (s.embedding <=> $1[%s]) as d%s', n, n), ', ' order by n)
-            from generate_series(1, cardinality(units)) n) || '%s from %s offset 0) c';
+            from generate_series(1, cardinality(units)) n) || '%s from %s offset 0) c%s';
     if chosen = 'fast' or large then
         if found_space.indexed_as = 'bit' then
             code := geosearch.sign_code(unit, found_space.centre);
         end if;
         walk := case when found_space.indexed_as is null then
             format(gather, 'null::float8[]', '', format('geosearch.%I s tablesample system ($14) where true%s', relation,
-                                                      s.condition))
+                                                      s.condition), '')
             else format(gather, 'percentile_disc(array[$16, 0.5, 1]) within group (order by c.far)',
                 ', 0 + (s.embedding <=> $13) as far', format('(select s.image_id, s.embedding from geosearch.%I s where true%s order by %s limit $14) s', relation,
                     s.condition, case found_space.indexed_as
                         when 'bit' then format('s.code <~> $15::bit(%s)', found_space.dimension)
-                        else 's.embedding <=> $13' end)) end;
+                        else 's.embedding <=> $13' end), '') end;
         loop
             perform set_config('hnsw.ef_search', least(1000, fetch_rows)::text, true);
             execute walk into ids, distances, far, met
@@ -201,10 +202,15 @@ begin
                     greatest(0.05, (fetch_rows - 900.0) / (2 * fetch_rows));
             touched := met;
             worst := 'infinity';
+            least_z := array_fill('-infinity'::float8, array[cardinality(w)]);
             if met >= k then
                 execute final into ids, tails, similarities, scored
                     using ids, w, a, b, distances, k, constant_tail, alive, lowest;
                 -- How far along the direction a row may lie that is as good as the k-th best.
+                if method = 'weicom' then
+                    least_z := array(select geosearch.tail_inverse(tails[k] * (1 + 1e-9) / u.w) - 1e-6
+                                     from unnest(w) with ordinality u (w, n) order by u.n);
+                end if;
                 worst := case method
                     when 'weicom' then geosearch.least_combined(
                         tails[k] * (1 + 1e-9) - constant_tail, alive, lowest) - 1e-6
@@ -225,11 +231,15 @@ begin
         end loop;
     end if;
     if chosen = 'exact' and large then
+        -- One product a row; of those that it lets through, the similarities, of which each has its own bound.
         execute format(gather, 'null::float8[]', '', format(
-            'geosearch.%I s where true%s and (s.embedding <=> $13) <= $14', relation, s.condition))
+            'geosearch.%I s where true%s and (s.embedding <=> $13) <= $14', relation, s.condition),
+            (select string_agg(format(' %1$s $15[%2$s] * c.d%2$s + $16[%2$s] >= $17[%2$s]',
+                                      case n when 1 then 'where' else 'and' end, n), '' order by n)
+             from generate_series(1, cardinality(units)) n))
             into ids, distances, far, met
             using units, near, radius_m, s.archive_id, captured_from, captured_to, among, s.numbers, s.inside_lo,
-                s.inside_hi, s.border_lo, s.border_hi, unit, worst;
+                s.inside_hi, s.border_lo, s.border_hi, unit, worst, a, b, least_z;
         touched := case when num_nonnulls(archive, captured_from, captured_to) = 0 then counted end;
     elsif chosen = 'exact' and not own then
         execute 'select array_agg(c.image_id), array[' || columns || '], count(*) from (' || s.source || ' offset 0) c'

@@ -89,6 +89,24 @@ def test_one_product_a_row_loses_no_answer(large, indexed, method):
     assert np.median(scored) < 0.05  # tails of few
 
 
+@pytest.mark.parametrize("indexed", [False, True])
+def test_parts_that_contradict_each_other_lose_no_answer(large, indexed):
+    """Nearly opposite vectors, "like this and not like this", shares of all sizes: tails are great, bounds slack."""
+    if indexed:
+        make_index(large)
+    rng = np.random.default_rng(12)
+    for n in range(20):
+        parts = int(rng.integers(2, 6))
+        vectors = np.repeat(rng.standard_normal((1, DIMENSION)), parts, 0) + rng.choice([0, 0.1, 0.5]) * (
+            rng.standard_normal((parts, DIMENSION))
+        )
+        weights = rng.uniform(0.3, 1, parts) * 10.0 ** -rng.choice([0, 0, 1, 4, 9], parts)
+        weights[rng.integers(parts)] *= -1
+        k = int(rng.choice([1, 10, 200]))
+        found = account(large.conn, "large", vectors, weights, k=k, strategy="exact")
+        check(found, large.rows, large.ids, vectors, weights, k=k, what=(n, k, weights))
+
+
 def make_index(large: Large) -> None:
     large.conn.execute(
         f"create index if not exists {INDEX} on geosearch.space_large using hnsw (embedding halfvec_cosine_ops)"

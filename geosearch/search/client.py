@@ -187,14 +187,10 @@ class Client:
 
     def _encode(self, space: SearchedSpace, item: Item) -> NDArray[np.float32]:
         """Return the vector (d,) of an image or a text, by the very model whose vectors the space holds."""
-        from geosearch.encoders.registry import load
-
         assert space.model is not None
         encoder = self._encoders.get(space.model)
         if encoder is None:
-            # Refused when the weights here are not those whose vectors the space holds.
-            encoder = load(space.model, weights_sha256=space.weights_sha256, preprocessing=space.preprocessing)
-            self._encoders[space.model] = encoder
+            encoder = self._encoders[space.model] = space.encoder()
         return unit_vector(encoder.encode([item])[0])
 
     def _ranked(self, query: Query, space: SearchedSpace, vector: NDArray[np.float32]) -> Ranking:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import psycopg
@@ -17,10 +17,13 @@ from geosearch.search.default_space import meant
 from geosearch.search.query import unit_vector
 from geosearch.search.statements import BY_ID, BY_NAME, SPACES
 
+if TYPE_CHECKING:
+    from geosearch.encoders.base import Encoder
+
 
 @dataclass(frozen=True)
 class SearchedSpace:
-    """What a search needs to know of a space; its vectors are not counted for that."""
+    """What a search needs to know of a space. model: None where its vectors are made elsewhere."""
 
     name: str
     dimension: int
@@ -33,6 +36,16 @@ class SearchedSpace:
     def table(self) -> sql.Identifier:
         """Return the name of its table."""
         return sql.Identifier("geosearch", f"space_{self.name}")
+
+    def encoder(self, device: str | None = None) -> Encoder:
+        """Return the encoder whose vectors it holds, loaded once a process; it must have a model.
+
+        Raises ModelError, and WeightsError where the weights here are not those whose vectors it holds.
+        """
+        from geosearch.encoders.registry import load
+
+        assert self.model is not None
+        return load(self.model, device, weights_sha256=self.weights_sha256, preprocessing=self.preprocessing)
 
     def check_vector(self, vector: NDArray[np.float32]) -> None:
         """Raise InputError for a vector that is none of this space."""
@@ -72,9 +85,14 @@ def answering(conn: psycopg.Connection[Any]) -> Iterator[None]:
             raise InputError(f"{error.diag.message_primary}{f'. {hint}' if hint else ''}") from error
 
 
+def searched_spaces(conn: psycopg.Connection[Any]) -> list[SearchedSpace]:
+    """Return all spaces, by name."""
+    return [SearchedSpace(*row) for row in conn.execute(SPACES).fetchall()]
+
+
 def find_space(conn: psycopg.Connection[Any], name: str | None, encodes: bool) -> SearchedSpace:
     """Return the space that is named, or the only one that can answer. encodes: whether it must have a model."""
-    spaces = [SearchedSpace(*row) for row in conn.execute(SPACES).fetchall()]
+    spaces = searched_spaces(conn)
     if name is not None:
         for space in spaces:
             if space.name == name:
@@ -91,7 +109,7 @@ def find_space(conn: psycopg.Connection[Any], name: str | None, encodes: bool) -
     if able:
         raise InputError(f"there are several spaces: {', '.join(space.name for space in able)}; name one of them")
     raise InputError(
-        "there is no space to search in. Make one and fill it: "
+        f"there is no active space {'with a model ' if encodes else ''}to search in. Make one and fill it: "
         "`geosearch space create NAME --model MODEL`, then `geosearch embed --space NAME`"
     )
 

@@ -13,8 +13,8 @@ from geosearch.database.spaces import get_space
 from geosearch.embedding.kept_moments import KeptMoments
 from geosearch.embedding.run import EmbedCounts, embed
 from geosearch.errors import GeosearchError
+from geosearch.search.lookup import SearchedSpace, searched_spaces
 from geosearch.settings import settings
-from geosearch.worker.vectors import Searched, spaces
 
 AFTER_CHANGE_S = 2.0  # a catalogue that is being filled calls again and again
 LOOK_AGAIN_S = 900.0  # without being called: a call is lost where nobody was listening
@@ -44,7 +44,7 @@ class Embedder:
         """Embed what lacks a vector. conn: to look with. go_on: see `geosearch.embedding.run.embed`."""
         self._next = time.monotonic() + LOOK_AGAIN_S
         embedded = rejected = 0
-        for space in spaces(conn):
+        for space in searched_spaces(conn):
             if not space.active or space.model is None or not _lacking(conn, space) or not go_on():
                 continue
             try:
@@ -80,7 +80,7 @@ class Embedder:
         return known
 
 
-def _lacking(conn: psycopg.Connection, space: Searched) -> bool:
+def _lacking(conn: psycopg.Connection, space: SearchedSpace) -> bool:
     table = sql.Identifier("geosearch", f"space_{space.name}")
     statement = sql.SQL(
         "select exists (select from geosearch.image i left join {} s on s.image_id = i.id where s.image_id is null"

@@ -12,13 +12,14 @@ import psycopg
 
 from geosearch.database.connection import connect, database_url
 from geosearch.errors import DatabaseError, GeosearchError, SchemaError
+from geosearch.search.lookup import find_space
 from geosearch.worker import claims
 from geosearch.worker.embed import Embedder
 from geosearch.worker.metrics import Metrics
 from geosearch.worker.pictures import Decoder, InterruptedWorkError
 from geosearch.worker.search import Searcher
 from geosearch.worker.stop import Stop
-from geosearch.worker.vectors import choose_space, vectors_of
+from geosearch.worker.vectors import encodes, vectors_of
 
 BACK_OFF_S = (0.5, 30.0)  # the first pause and the longest, while the database is away
 
@@ -196,7 +197,7 @@ class Worker:
         start = time.monotonic()
         try:
             with self.stop.cancelling(conn.cancel):
-                space = choose_space(conn, question)
+                space = find_space(conn, question.space, encodes(question))
                 asked = vectors_of(conn, question, space, decoder, self.device)
                 if self.stop.wanted:
                     raise InterruptedWorkError

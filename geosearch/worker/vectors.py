@@ -1,4 +1,4 @@
-"""Question → the space to search in, and the vectors to search with."""
+"""Question → the vectors to search with."""
 
 from __future__ import annotations
 
@@ -8,68 +8,13 @@ from typing import Any
 import numpy as np
 import psycopg
 from numpy.typing import NDArray
-from psycopg.rows import class_row
 
-from geosearch.encoders.base import Encoder
-from geosearch.errors import InputError, UnknownNameError
 from geosearch.item import Item
-from geosearch.search.default_space import meant
+from geosearch.search.lookup import SearchedSpace
 from geosearch.search.query import unit_vector
 from geosearch.settings import settings
 from geosearch.worker.claims import Question
 from geosearch.worker.pictures import Decoder
-
-_SPACES = """
-    select s.name, s.dimension, s.active, m.name as model, m.weights_sha256, m.preprocessing
-    from geosearch.space s left join geosearch.model m on m.id = s.model_id where s.embeds = 'image' order by s.name
-"""
-
-
-@dataclass(frozen=True)
-class Searched:
-    """What is known of a space. model: None where its vectors are made elsewhere."""
-
-    name: str
-    dimension: int
-    active: bool
-    model: str | None
-    weights_sha256: str | None
-    preprocessing: dict[str, Any] | None
-
-    def encoder(self, device: str | None) -> Encoder:
-        """Return the encoder whose vectors the space holds, loaded once a process. Raises ModelError, WeightsError."""
-        from geosearch.encoders.registry import load
-
-        assert self.model is not None
-        return load(self.model, device, weights_sha256=self.weights_sha256, preprocessing=self.preprocessing)
-
-
-def spaces(conn: psycopg.Connection) -> list[Searched]:
-    """Return all spaces, by name."""
-    return conn.cursor(row_factory=class_row(Searched)).execute(_SPACES).fetchall()
-
-
-def choose_space(conn: psycopg.Connection, question: Question) -> Searched:
-    """Return the space that a question names, or the only active one that can answer it. Raises InputError."""
-    found = spaces(conn)
-    encodes = _encodes(question)
-    if question.space is not None:
-        named = {space.name: space for space in found}
-        if question.space not in named:
-            raise UnknownNameError("space", question.space, list(named))
-        if encodes and named[question.space].model is None:
-            raise InputError(
-                f"space {question.space} has no model: it can be asked with a catalogued image (like), not with a "
-                "text or a picture"
-            )
-        return named[question.space]
-    able = [space for space in found if space.active and (space.model is not None or not encodes)]
-    able = meant(able)
-    if len(able) == 1:
-        return able[0]
-    if able:
-        raise InputError(f"there are several spaces: {', '.join(space.name for space in able)}; name one of them")
-    raise InputError("there is no active space with a model; make and fill one: `geosearch space create`")
 
 
 @dataclass(frozen=True)
@@ -92,7 +37,7 @@ class Asked:
 
 
 def vectors_of(
-    conn: psycopg.Connection, question: Question, space: Searched, decoder: Decoder, device: str | None = None
+    conn: psycopg.Connection, question: Question, space: SearchedSpace, decoder: Decoder, device: str | None = None
 ) -> Asked:
     """Return the vectors that a question asks with; none is made of a text or a picture that has no weight.
 
@@ -109,14 +54,14 @@ def vectors_of(
     return Asked(image, text, weight, space.model if text is not None or question.like_id is None else None)
 
 
-def _default_weight(conn: psycopg.Connection, space: Searched) -> float:
+def _default_weight(conn: psycopg.Connection, space: SearchedSpace) -> float:
     row = conn.execute("select geosearch.default_lambda(%s)", [space.name]).fetchone()
     assert row is not None
     return float(row[0])
 
 
 def _picture(
-    conn: psycopg.Connection, question: Question, space: Searched, decoder: Decoder, device: str | None
+    conn: psycopg.Connection, question: Question, space: SearchedSpace, decoder: Decoder, device: str | None
 ) -> NDArray[np.float32]:
     if question.like_id is not None:
         row = conn.execute("select geosearch.embedding_of(%s, %s)", [space.name, question.like_id]).fetchone()
@@ -143,7 +88,7 @@ def _has_picture(question: Question) -> bool:
     return question.image is not None or question.image_uri is not None or question.like_id is not None
 
 
-def _encodes(question: Question) -> bool:
+def encodes(question: Question) -> bool:
     """Whether a model is needed: not for a catalogued image alone, nor where the text has no weight beside one."""
     if question.like_id is None:
         return True

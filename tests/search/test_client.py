@@ -102,7 +102,7 @@ def test_a_vector_of_another_dimension_is_refused(client):
 
 
 def test_a_text_needs_a_space_with_a_model(client):
-    with pytest.raises(InputError, match="no space"):
+    with pytest.raises(InputError, match="no active space with a model"):
         client.search(text="a desert")
     with pytest.raises(InputError, match="space four has no model"):
         client.search(text="a desert", space="four")

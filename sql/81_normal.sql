@@ -57,7 +57,7 @@ begin
         return '-infinity';
     elsif p > 0.5 then
         return -geosearch.tail_inverse(1 - p);
-    elsif p < 5e-308 then
+    elsif p < 4.6e-308 then
         return 37.5;
     end if;
     r := sqrt(-2 * ln(p));

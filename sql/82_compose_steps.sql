@@ -136,7 +136,8 @@ as $$
                  string_agg(format('$2[%1$s] * geosearch.tail(e.z%1$s)', n), ' + ' order by n) as tail,
                  string_agg(format('$2[%1$s] / (1 + exp(1.7 * greatest(-300, least(300, e.z%1$s))))', n), ' + ' order by n)
                      as rough,
-                 string_agg(format(', geosearch.tail_inverse(t.worst / $2[%1$s]) - 1e-6 as c%1$s', n), '' order by n) as least,
+                 string_agg(format(', least(37.5, geosearch.tail_inverse(t.worst / $2[%1$s])) - 1e-6 as c%1$s', n), ''
+                            order by n) as least,  -- a tail of 0 is one of any z above 37.5
                  string_agg(format(' and e.z%1$s >= (select c%1$s from l)', n), '' order by n) as above
           from generate_series(1, cardinality(signs)) n) q
 $$;

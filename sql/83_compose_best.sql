@@ -208,7 +208,7 @@ begin
                     using ids, w, a, b, distances, k, constant_tail, alive, lowest;
                 -- How far along the direction a row may lie that is as good as the k-th best.
                 if method = 'weicom' then
-                    least_z := array(select geosearch.tail_inverse(tails[k] * (1 + 1e-9) / u.w) - 1e-6
+                    least_z := array(select least(37.5, geosearch.tail_inverse(tails[k] * (1 + 1e-9) / u.w)) - 1e-6
                                      from unnest(w) with ordinality u (w, n) order by u.n);
                 end if;
                 worst := case method

@@ -77,6 +77,12 @@ def test_the_inverse_goes_back(conn):
         " geosearch.tail_inverse(2), geosearch.tail_inverse(1e-308)"
     ).fetchone()
     assert ends == (math.inf, math.inf, -math.inf, -math.inf, 37.5)
+    # To its very end: a bound above a row's own z would lose that row.
+    last = conn.execute(
+        "select max(geosearch.tail_inverse(geosearch.tail(z)) - z) from generate_series(37.4, 37.5, 0.0001) s,"
+        " lateral (select s::float8) l (z)"
+    ).fetchone()[0]
+    assert last < 1e-8
 
 
 def test_the_bound_is_the_one_of_python(conn):

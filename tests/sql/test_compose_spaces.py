@@ -89,8 +89,13 @@ def test_an_image_far_from_all_others_is_no_underflow(conn):
     ids = fill(conn, "far", rows)
     found = account(conn, "far", np.eye(4)[1:3], [1 - 1e-14, 1e-14], k=3)
     assert found["ids"][0] == ids[7] and found["tails"][0] < 1e-13
-    found = account(conn, "far", np.array([[0, 1.0, 0, 0], [0, 1, 0.01, 0]]), [0.5, 0.5], k=3)
-    assert found["ids"][0] == ids[7] and found["tails"][0] == 0
+    both = np.array([[0, 1.0, 0, 0], [0, 1, 0.01, 0]])
+    # A worst tail of 0 has no z that could be its bound; with k = 1 it is the only one.
+    for vectors, weights in ((both, [0.5, 0.5]), (both, [0.7, 0]), (both[:1], [1])):
+        for k in (1, 2, 3, 3001):
+            found = account(conn, "far", vectors, weights, k=k)
+            assert len(found["ids"]) == min(k, 3000)
+            assert found["ids"][0] == ids[7] and found["tails"][0] == 0
 
 
 def test_late_moments_are_computed_with_a_word_or_refused(conn, database_url):

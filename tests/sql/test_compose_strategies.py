@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import psycopg
 import pytest
-from compose_truth import account, check
+from compose_truth import account, check, fill
 from pgvector import HalfVector
 from search_truth import Where, candidates
 
@@ -105,6 +105,20 @@ def test_parts_that_contradict_each_other_lose_no_answer(large, indexed):
         k = int(rng.choice([1, 10, 200]))
         found = account(large.conn, "large", vectors, weights, k=k, strategy="exact")
         check(found, large.rows, large.ids, vectors, weights, k=k, what=(n, k, weights))
+
+
+def test_tails_of_nothing_lose_no_answer(large):
+    """Two images far from thousands that are all the same: tails of 0 bound a scan as well."""
+    rows = np.tile([1.0, 0, 0], (3000, 1))
+    rows[1500:1502] = [[0, 1, 0], [0, 1, 0.25]]
+    with large.conn.transaction(force_rollback=True):
+        ids = fill(large.conn, "lonely", rows)
+        large.conn.execute("update geosearch.space set counted = 100000 where name = 'lonely'")
+        for vectors in (np.eye(3)[1:2], np.array([[0, 1, 0], [0, 1, 0.5]])):
+            for k in (1, 2, 5):
+                found = account(large.conn, "lonely", vectors, np.ones(len(vectors)), k=k)
+                check(found, rows, ids, vectors, np.ones(len(vectors)), k=k)
+                assert found["tails"][0] == 0
 
 
 def make_index(large: Large) -> None:

@@ -8,6 +8,9 @@
 -- are likely good: first in the index along the direction, or a sample.
 drop function if exists geosearch.compose_best;
 
+-- For hnsw.* below, as pgvector_loaded does in 31. In a dump compose comes first, whose defaults are vectors: enough.
+do $$ begin perform '[1]'::vector; end $$;
+
 create function geosearch.compose_best(
     space text, parts vector[], weights float8[], near geography, radius_m float8, k int, population text, strategy text,
     archive text, captured_from timestamptz, captured_to timestamptz, among bigint[], late text, method text,

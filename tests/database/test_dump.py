@@ -15,6 +15,7 @@ from psycopg.conninfo import make_conninfo
 
 from geosearch.database.connection import connect
 from geosearch.database.migrate import migrate
+from geosearch.database.moments import compute_moments
 
 
 def program(name: str, server: int) -> str:
@@ -49,6 +50,9 @@ SEARCHES = [
     "select rank, image_id, similarity from geosearch.range_similar('earth', 'POINT(7 46)')",
     "select * from geosearch.range_state('earth')",
     "select * from geosearch.range_earth_stored order by image_id",
+    # Moments are as current as they were: the count of changes comes with the dump, the triggers after the rows.
+    "select * from geosearch.moments_state('toy') where current",
+    "select rank, image_id, similarity from geosearch.compose('toy', '[3,2,1]', '[1,2,3]', 0.4, late => 'refuse')",
 ]
 TINY = """
 select geosearch.install_location_model('tiny', 'satclip', 2,
@@ -84,6 +88,7 @@ def filled(database_url):
         conn.execute(
             "insert into geosearch.range_earth_stored select id, embedding, geom from geosearch.range_earth limit 9"
         )
+    compute_moments(database_url, "toy")
     return database_url
 
 
@@ -126,6 +131,9 @@ def test_a_restored_dump_is_equal_and_works(server, filled, fingerprint, tmp_pat
                 " returning id"
             ).fetchone()[0]
             assert made > last
+            assert other.execute("select current from geosearch.moments_state('toy')").fetchone()[0]
+            other.execute("delete from geosearch.space_toy where image_id = %s", [last])
+            assert not other.execute("select current from geosearch.moments_state('toy')").fetchone()[0]
             other.execute("select geosearch.create_space('another', 5)")
             other.execute("select geosearch.drop_space('toy')")
             other.execute("select geosearch.drop_bank('earth')")

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from geosearch.demo import expected, measure, photos
+from geosearch.search.compose_page import composed_question
+from geosearch.search.composed import ComposedRanking
 from geosearch.search.ranking import Ranking
 
 
@@ -22,6 +24,7 @@ class Demo:
     model: str
     asked: list[measure.Asked] = field(repr=False)
     texts: list[Ranking] = field(repr=False)
+    composed: list[ComposedRanking] = field(repr=False)
     planned: photos.Photos = field(repr=False)
     expected: list[expected.Expected] = field(repr=False)
 
@@ -33,6 +36,9 @@ class Demo:
             "photographs": self.photographs,
             "model": self.model,
             "table": [asdict(line) for line in self.table],
+            "composed": {
+                composed_question(ranking.parts): [result.name for result in ranking] for ranking in self.composed
+            },
             "expected": {place.name: [result.name for result in place.ranking] for place in self.expected},
             "seconds": self.seconds,
         }

@@ -17,6 +17,7 @@ from geosearch.demo.measure import RADIUS_KM, Asked, Line, hits
 from geosearch.encoders.names import MINI_CLIP
 from geosearch.evaluation.recall import KS
 from geosearch.geometry import distance_m
+from geosearch.search.compose_page import composed_answers, composed_question, shown_parts
 from geosearch.search.page import answer, answers, degrees, document, kilometres, question, result_marks
 from geosearch.search.projection import Projection, World
 from geosearch.search.ranking import Ranking
@@ -60,13 +61,16 @@ photograph shows in blue, and the answers inside the circle.</p>
 {shown}
 <h2>Asked in words</h2>
 {texts}
+{_composed(demo)}
 {_expected(demo)}
 <h2>How it was made</h2>
 <p>The model is <code>{escape(demo.model)}</code>, {_trained(demo.model)} Half of the photographs were drawn
-there. Every answer comes from <code>geosearch.search</code> in SQL: exact, in the order of the cosine of half-precision
-vectors, and within the circle by distances on the spheroid.</p>
+there. Every answer comes from <code>geosearch.search</code> in SQL, those to a tile with words from
+<code>geosearch.compose</code>: exact, by cosines of half-precision vectors, and within the circle by distances on the
+spheroid.</p>
 <pre>geosearch search --text "a desert" --near 23,30 --archive bluemarble-demo --space demo
 geosearch search --like astronaut-demo/simulated-0001.jpg --archive bluemarble-demo --html answer.html
+geosearch compose --like bluemarble-demo/N23.7E010.7 --text coast --sweep
 geosearch db psql</pre>
 <footer>Imagery: NASA Earth Observatory, Blue Marble Next Generation. Orbit: the station’s two-line elements of
 9 December 2019, SGP4. Made by geosearch; this page carries its pictures and maps and loads nothing.</footer>
@@ -203,6 +207,20 @@ def _text(ranking: Ranking) -> str:
         f"{drawn}</div>"
         f"{answers(ranking.results)}</article>"
     )
+
+
+def _composed(demo: Demo) -> str:
+    articles = [
+        f'<article class="text"><div><h3>{escape(composed_question(ranking.parts))} <span class="soft">λ '
+        f"{ranking.lam:g}</span></h3>{shown_parts(ranking.parts, weighed=True)}</div>"
+        f"{composed_answers(ranking)}</article>"
+        for ranking in demo.composed
+    ]
+    return f"""<h2>Like this tile, but …</h2>
+<p>A tile and a word in one question. Each similarity is compared with what is usual in the whole space, so that neither
+drowns the other (WeiCom); λ is the weight of the word, here the model’s own. Below each answer its score, and for
+each part its cosine and how many deviations that lies above the mean.</p>
+{"".join(articles)}"""
 
 
 def _expected(demo: Demo) -> str:

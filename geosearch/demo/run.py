@@ -15,7 +15,7 @@ from geosearch.catalog.ingest import add
 from geosearch.database.archives import list_archives, remove_archive
 from geosearch.database.connection import connect
 from geosearch.database.spaces import create_space, drop_space
-from geosearch.demo import archive, colours, expected, measure, photos, truth
+from geosearch.demo import archive, colours, composed, expected, measure, photos, truth
 from geosearch.demo.findings import Demo
 from geosearch.embedding.identity import record_model
 from geosearch.embedding.run import embed
@@ -109,12 +109,24 @@ def run(
                     client.search(text=text, near=near, radius_km=radius_km, k=TEXT_ANSWERS, archive=TILES, space=SPACE)
                 )
                 progress(done, len(TEXTS))
+        with steps("tiles and words asked") as progress:
+            mixed = composed.ask(client, TILES, SPACE, progress)
         expects = _expected(conn, client, url, places, steps) if model.partition("@")[0] == MINI_CLIP else []
     with steps("page written"):
         from geosearch.demo.page import demo_page
 
         demo = Demo(
-            len(plan), len(planned), measure.table(asked), page, steps.seconds, model, asked, texts, planned, expects
+            len(plan),
+            len(planned),
+            measure.table(asked),
+            page,
+            steps.seconds,
+            model,
+            asked,
+            texts,
+            mixed,
+            planned,
+            expects,
         )
         archive.write_whole(page, lambda path: path.write_text(demo_page(demo, photo_folder), "utf-8"))
     return demo

@@ -33,13 +33,12 @@ def composed_page(ranking: ComposedRanking) -> str:
     """Return a composed ranking as a self-contained HTML page."""
     title = composed_question(ranking.parts)
     plan = ranking.plan
-    found = grid([_answer(result) for result in ranking])
     body = (
         f"<header><h1>{escape(title)}</h1>\n"
         f'<p class="lead">{plan.returned} image{"" if plan.returned == 1 else "s"}{where(ranking.composition)}, '
-        f"best first.</p></header>\n{_parts(ranking.parts, weighed=True)}\n{fact_list(_facts(ranking))}\n"
+        f"best first.</p></header>\n{shown_parts(ranking.parts, weighed=True)}\n{fact_list(_facts(ranking))}\n"
         f"{_notes([ranking])}{_legend(ranking)}\n"
-        f"{located(ranking.composition, ranking.results, found)}{FOOTER}"
+        f"{located(ranking.composition, ranking.results, composed_answers(ranking))}{FOOTER}"
     )
     return document(title, body)
 
@@ -64,7 +63,7 @@ def sweep_page(rankings: Sequence[ComposedRanking]) -> str:
         f"<header><h1>{escape(title)}</h1>\n"
         f'<p class="lead">From the images alone (λ = 0) to the words alone (λ = 1){where(first.composition)}. '
         "Framed: what the column before did not have.</p></header>\n"
-        f"{_parts(first.parts, weighed=False)}\n{fact_list(facts)}\n{_notes(rankings)}"
+        f"{shown_parts(first.parts, weighed=False)}\n{fact_list(facts)}\n{_notes(rankings)}"
         f'<div class="sweep">{"".join(columns)}</div>\n{FOOTER}'
     )
     return document(title, body)
@@ -83,8 +82,13 @@ def _of(parts: Sequence[RankedPart], wanted: bool) -> list[RankedPart]:
     return [part for part in parts if (part.kind != "without") is wanted]
 
 
-def _parts(parts: Sequence[RankedPart], weighed: bool) -> str:
-    """Return what was asked with, each with its number, its weight and what its similarities are like."""
+def composed_answers(ranking: ComposedRanking) -> str:
+    """Return the answers as a grid of pictures (HTML), each with its score and what each part has to do with it."""
+    return grid([_answer(result) for result in ranking])
+
+
+def shown_parts(parts: Sequence[RankedPart], weighed: bool) -> str:
+    """Return what was asked with (HTML), numbered; weighed: with its weight and what its similarities are like."""
     items = []
     for number, part in enumerate(parts, 1):
         label = escape(part.label)

@@ -17,6 +17,7 @@ from geosearch.database.spaces import list_spaces
 from geosearch.demo.run import run
 from geosearch.encoders.pictures import open_image
 from geosearch.errors import InputError
+from geosearch.search.compose_page import composed_question
 from geosearch.search.thumbnails import local_path
 
 
@@ -83,6 +84,13 @@ def test_the_demo_runs_and_a_second_run_repeats_nothing(conn, database_url, home
     assert conn.execute("select max(updated_at) from geosearch.image").fetchone() == updated
 
 
+def _sea_and_desert(result):
+    """Whether a tenth of a tile is blue and a tenth the colour of sand."""
+    red, green, blue = np.moveaxis(np.asarray(open_image(local_path(result.uri, result.root)), float), -1, 0)
+    sand = (red > green) & (green > blue) & (red > 120)
+    return ((blue > 1.3 * red).mean() > 0.1) and (sand.mean() > 0.1)
+
+
 @pytest.mark.slow
 def test_with_mini_clip_a_bank_is_built_and_asked(conn, database_url, home, tmp_path):
     def made():
@@ -101,7 +109,13 @@ def test_with_mini_clip_a_bank_is_built_and_asked(conn, database_url, home, tmp_
     assert min(bright["the Sahara"]) > max(bright["the Amazon"])
     assert not {result.name for result in best["the Sahara"]} & {result.name for result in best["the Amazon"]}
     assert "What a place is expected to look like" in check_page(first.page)
+    # A desert and "coast": sea and desert in one picture, in more answers than the most desert-like have.
+    coasts = first.composed[2]
+    assert composed_question(coasts.parts).endswith("“coast”") and coasts.lam == 0.8
+    assert sum(map(_sea_and_desert, coasts)) >= 3 > sum(map(_sea_and_desert, best["the Sahara"]))
+    assert "Like this tile, but" in check_page(first.page)
     second = made()
+    assert [ranking.results for ranking in second.composed] == [ranking.results for ranking in first.composed]
     conn.rollback()
     assert conn.execute("select id from geosearch.bank").fetchone()[0] == bank[0]
     assert [place.ranking for place in second.expected] == [place.ranking for place in first.expected]

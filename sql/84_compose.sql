@@ -124,7 +124,7 @@ create function geosearch.compose_account(
     space text, parts vector[], weights float8[], near geography, radius_m float8, k int, population text, strategy text,
     archive text, captured_from timestamptz, captured_to timestamptz, among bigint[], late text, method text,
     out ids bigint[], out tails float8[], out similarities float8[], out means float8[], out deviations float8[],
-    out chosen text, out moments text, out touched bigint, out scored bigint)
+    out chosen text, out moments text, out candidates bigint, out touched bigint, out scored bigint)
 language plpgsql
 stable
 parallel unsafe
@@ -143,8 +143,11 @@ begin
     deviations := best.deviations;
     chosen := best.chosen;
     moments := best.moments;
-    touched := coalesce(best.touched, (select count(*) from geosearch.candidates(
-        space, near, radius_m, archive, captured_from, captured_to, among)));
+    -- Exact looks at every candidate, though it need not have counted them.
+    candidates := case when best.chosen = 'exact' and best.touched is not null then best.touched
+                       else (select count(*) from geosearch.candidates(
+                                 space, near, radius_m, archive, captured_from, captured_to, among)) end;
+    touched := coalesce(best.touched, candidates);
     scored := coalesce(best.scored, 0);
 end $$;
 comment on function geosearch.compose_account is
@@ -168,11 +171,9 @@ rows 1
 set search_path from current
 as $$
     select c.chosen, $8, c.moments, c.candidates, c.touched, c.scored, coalesce(cardinality(c.ids), 0), c.candidates <= $7
-    from (select a.*, case a.chosen when 'exact' then a.touched else (
-                     select count(*) from geosearch.candidates($1, $5, $6, $11, $12, $13, $14)) end as candidates
-          from geosearch.compose_question($1, $2, $3, $4, $10) q
-          cross join lateral geosearch.compose_account(
-              $1, q.parts, q.weights, $5, $6, $7, $8, $9, $11, $12, $13, $14, $15, q.ranking) a) c
+    from geosearch.compose_question($1, $2, $3, $4, $10) q
+    cross join lateral geosearch.compose_account(
+        $1, q.parts, q.weights, $5, $6, $7, $8, $9, $11, $12, $13, $14, $15, q.ranking) c
 $$;
 comment on function geosearch.compose_plan is
     'What compose with the same arguments does, one row: the strategy that answered, the population of the statistics, '

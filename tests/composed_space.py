@@ -17,6 +17,7 @@ from geosearch.compose.parts import Parts
 from geosearch.compose.reference import Composed, compose_parts, mean
 from geosearch.database.archives import ensure_archive
 from geosearch.database.spaces import create_space
+from geosearch.embedding.identity import record_model
 from geosearch.encoders import registry
 from geosearch.encoders.base import Encoder
 from geosearch.item import Item
@@ -61,19 +62,13 @@ def write_composed_space(conn: psycopg.Connection[Any], folder: Path) -> Compose
     rng = np.random.default_rng(3)
     name = write_model(folder / "model")
     encoder = registry.load(name, "cpu")
-    info = encoder.info
-    conn.execute(
-        "insert into geosearch.model (name, family, revision, weights_sha256, dimension, preprocessing)"
-        " values (%s, %s, %s, %s, %s, %s)",
-        [info.name, info.family, info.revision, info.weights_sha256, info.dimension, Jsonb(info.preprocessing)],
-    )
-    create_space(conn, "tiny", info.dimension, info.name)
+    create_space(conn, "tiny", encoder.info.dimension, record_model(conn, encoder.info))
     pictures = []
     for number, colour in enumerate([(200, 40, 30), (20, 180, 60)]):
         pixels = np.clip(np.array(colour) + rng.normal(0, 12, (48, 48, 3)), 0, 255).astype(np.uint8)
         pictures.append(folder / f"{number}.png")
         Image.fromarray(pixels).save(pictures[-1])
-    ids, rows = [], rng.normal(size=(COUNT, info.dimension)).astype(np.float16)
+    ids, rows = [], rng.normal(size=(COUNT, encoder.info.dimension)).astype(np.float16)
     for number, vector in enumerate(rows):
         odd = number % 2
         row = conn.execute(

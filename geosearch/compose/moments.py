@@ -12,6 +12,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from geosearch.compose.unit import unit_rows
 from geosearch.errors import InputError
 from geosearch.geometry import Floats
 
@@ -37,11 +38,7 @@ class Moments:
             raise InputError(f"rows have 2 axes, not the shape {wide.shape}")
         if not len(wide):
             return cls.none(wide.shape[1])
-        lengths = np.linalg.norm(wide, axis=1, keepdims=True)
-        wrong = np.flatnonzero(~(np.isfinite(lengths[:, 0]) & (lengths[:, 0] > 0)))
-        if len(wrong):
-            raise InputError(f"row {wrong[0]}: its vector is zero or not finite and has no direction")
-        wide = wide / lengths
+        wide = unit_rows(wide, "row", ": its vector")
         mean = wide.mean(0)
         around = wide - mean
         return cls(len(wide), mean, around.T @ around)

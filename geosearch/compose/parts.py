@@ -8,6 +8,7 @@ from typing import NamedTuple, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
+from geosearch.compose.unit import unit_rows
 from geosearch.errors import InputError
 from geosearch.geometry import Floats
 
@@ -31,11 +32,7 @@ class Parts(NamedTuple):
                 f"weights are finite numbers up to {GREATEST:g}, at least one of them not 0, not {shares.tolist()}"
             )
         rows, shares = rows[shares != 0], shares[shares != 0]
-        lengths = np.linalg.norm(rows, axis=1)
-        for number, length in enumerate(lengths.tolist()):
-            if not (np.isfinite(length) and length > 0):
-                raise InputError(f"vector {number} is zero or not finite and has no direction")
-        return cls(rows / lengths[:, None], shares / np.abs(shares).sum())
+        return cls(unit_rows(rows, "vector"), shares / np.abs(shares).sum())
 
 
 def shares(images: int, texts: int, without: int, lam: float, weights: Sequence[float] | None = None) -> list[float]:

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from geosearch.compose.reference import LEAST_DEVIATION, Method
+from geosearch.compose.unit import unit_rows
 from geosearch.errors import InputError
 from geosearch.evaluation.composed_metric import ranks_of
 from geosearch.geometry import Floats
@@ -117,8 +118,4 @@ def _unit(vectors: ArrayLike, what: str) -> Floats:
     wide = np.asarray(vectors, np.float64)
     if wide.ndim != 2:
         raise InputError(f"vectors are rows of a table, not of the shape {wide.shape}")
-    lengths = np.linalg.norm(wide, axis=1, keepdims=True)
-    wrong = np.flatnonzero(~(np.isfinite(lengths[:, 0]) & (lengths[:, 0] > 0)))
-    if len(wrong):
-        raise InputError(f"{what} {wrong[0]} is zero or not finite and has no direction")
-    return wide / lengths
+    return unit_rows(wide, what)

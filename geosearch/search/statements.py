@@ -48,7 +48,7 @@ SEARCH = """
     order by b.n
 """
 
-# As SEARCH; only exact looks at every candidate, so that others have to be counted.
+# As SEARCH.
 COMPOSE = """
     with given as materialized (
         select case when %(area)s::text is not null then st_geomfromgeojson(%(area)s::text)::geography
@@ -56,10 +56,7 @@ COMPOSE = """
                case when %(properties)s::jsonb is not null then
                    array(select id from geosearch.image where properties @> %(properties)s::jsonb) end as among
     ), asked as materialized (
-        select a.*, g.near, case a.chosen when 'exact' then a.touched else (
-            select count(*) from geosearch.candidates(
-                %(space)s, g.near, %(radius_m)s, %(archive)s, %(captured_from)s::timestamptz,
-                %(captured_to)s::timestamptz, g.among)) end as candidates
+        select a.*, g.near
         from given g cross join lateral geosearch.compose_account(
             %(space)s, %(vectors)s::vector[], %(weights)s::float8[], g.near, %(radius_m)s, %(k)s::int, %(population)s,
             %(strategy)s, %(archive)s, %(captured_from)s::timestamptz, %(captured_to)s::timestamptz, g.among, %(late)s,

@@ -9,6 +9,7 @@ from tiny_model import write_model
 from geosearch.database.archives import ensure_archive
 from geosearch.database.connection import connect
 from geosearch.database.spaces import create_space
+from geosearch.embedding.identity import record_model
 from geosearch.encoders import registry
 from geosearch.errors import ModelError, UnknownNameError
 from geosearch.item import Item
@@ -29,17 +30,9 @@ def pictures(tmp_path):
 
 @pytest.fixture
 def client(conn, database_url, tmp_path, pictures):
-    from psycopg.types.json import Jsonb
-
     name = write_model(tmp_path / "model")
     encoder = registry.load(name, "cpu")
-    info = encoder.info
-    conn.execute(
-        "insert into geosearch.model (name, family, revision, weights_sha256, dimension, preprocessing)"
-        " values (%s, %s, %s, %s, %s, %s)",
-        [info.name, info.family, info.revision, info.weights_sha256, info.dimension, Jsonb(info.preprocessing)],
-    )
-    create_space(conn, "tiny", info.dimension, info.name)
+    create_space(conn, "tiny", encoder.info.dimension, record_model(conn, encoder.info))
     create_space(conn, "foreign", 3)
     archive = ensure_archive(conn, "colours")
     for path, vector in zip(pictures, encoder.encode([Item(image=path) for path in pictures]), strict=True):

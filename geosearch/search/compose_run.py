@@ -18,9 +18,9 @@ from geosearch.database.archives import get_archive_id
 from geosearch.item import Item
 from geosearch.search.compose import Composition, Part
 from geosearch.search.composed import ComposedPlan, ComposedRanking, ComposedResult, Likeness, RankedPart
-from geosearch.search.lookup import SearchedSpace, answering, find_image, find_space, stored_vector
+from geosearch.search.lookup import SearchedSpace, answering, default_lambda, find_image, find_space, stored_vector
 from geosearch.search.ranking import answer_facts
-from geosearch.search.statements import COMPOSE, DEFAULT_LAMBDA, values
+from geosearch.search.statements import COMPOSE, values
 
 Unit = NDArray[np.float32]
 Encode = Callable[[SearchedSpace, Item], Unit]
@@ -53,11 +53,7 @@ def compose(conn: psycopg.Connection[Any], encode: Encode, asked: Sequence[Compo
         for vector in vectors:
             if vector is not None:
                 space.check_vector(vector)
-        default = 0.5
-        if first.method == "weicom":
-            row = conn.execute(DEFAULT_LAMBDA, [space.name]).fetchone()
-            assert row is not None
-            default = float(row[0])
+        default = default_lambda(conn, space) if first.method == "weicom" else 0.5
         return [_ranked(conn, space, one, default, shown, vectors) for one in asked]
 
 

@@ -15,7 +15,7 @@ from psycopg import sql
 from geosearch.errors import InputError, UnknownNameError
 from geosearch.search.default_space import meant
 from geosearch.search.query import unit_vector
-from geosearch.search.statements import BY_ID, BY_NAME, SPACES
+from geosearch.search.statements import BY_ID, BY_NAME, DEFAULT_LAMBDA, SPACES
 
 if TYPE_CHECKING:
     from geosearch.encoders.base import Encoder
@@ -112,6 +112,13 @@ def find_space(conn: psycopg.Connection[Any], name: str | None, encodes: bool) -
         f"there is no active space {'with a model ' if encodes else ''}to search in. Make one and fill it: "
         "`geosearch space create NAME --model MODEL`, then `geosearch embed --space NAME`"
     )
+
+
+def default_lambda(conn: psycopg.Connection[Any], space: SearchedSpace) -> float:
+    """Return the weight of the text that a composed question has in a space if none is given."""
+    row = conn.execute(DEFAULT_LAMBDA, [space.name]).fetchone()
+    assert row is not None
+    return float(row[0])
 
 
 def find_image(conn: psycopg.Connection[Any], like: str | int, archive: str | None) -> CataloguedImage:

@@ -16,7 +16,9 @@ from numpy.typing import ArrayLike
 
 from geosearch.errors import InputError, UnknownNameError
 from geosearch.search.candidates import Candidates, find_candidates
-from geosearch.search.rerank_compose import ComposedReranking, ComposeTask, check_population
+from geosearch.search.compose import POPULATIONS
+from geosearch.search.query import check_choice
+from geosearch.search.rerank_compose import ComposedReranking, ComposeTask
 from geosearch.search.rerank_task import LEAST_ROWS, Reranking, Task
 from geosearch.search.resident import ResidentVectors, one_snapshot
 from geosearch.search.scoring import Way, full_precision
@@ -121,7 +123,7 @@ class Reranker:
         The population `space` is what the table holds now; an image that is a candidate counts in it by the vector by
         which it is scored.
         """
-        check_population(population)
+        check_choice("population", population, POPULATIONS)
         _check_count(k)
         resident = self._resident(space)
         self._follow(conn, resident)

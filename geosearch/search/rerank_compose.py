@@ -19,8 +19,6 @@ from geosearch.search.resident import ResidentVectors
 from geosearch.search.scoring import half_queries
 from geosearch.search.vector_store import Fetched, Located
 
-POPULATIONS = ("space", "candidates")
-
 
 class ComposedScored(NamedTuple):
     """One answer: the image, its score, its cosine with each part, and the version of its vector that was scored."""
@@ -133,12 +131,6 @@ class ComposeTask(Task):
             np.sort(self.ids[self._is_candidate & ~self._there]),
             self.fetched,
         )
-
-
-def check_population(population: str) -> None:
-    """Raise InputError for a population that there is not."""
-    if population not in POPULATIONS:
-        raise InputError(f"there is no population {population!r}; there are: {', '.join(POPULATIONS)}")
 
 
 def _union(candidates: Candidates, population: Candidates) -> Candidates:

@@ -10,7 +10,7 @@ import psycopg
 from numpy.typing import NDArray
 
 from geosearch.item import Item
-from geosearch.search.lookup import SearchedSpace
+from geosearch.search.lookup import SearchedSpace, default_lambda
 from geosearch.search.query import unit_vector
 from geosearch.settings import settings
 from geosearch.worker.claims import Question
@@ -45,19 +45,13 @@ def vectors_of(
     """
     weight = None
     if question.text is not None and _has_picture(question):
-        weight = _default_weight(conn, space) if question.weight is None else question.weight
+        weight = default_lambda(conn, space) if question.weight is None else question.weight
     image = text = None
     if _has_picture(question) and weight != 1:
         image = _picture(conn, question, space, decoder, device)
     if question.text is not None and weight != 0:
         text = unit_vector(space.encoder(device).encode([Item(text=question.text)])[0])
     return Asked(image, text, weight, space.model if text is not None or question.like_id is None else None)
-
-
-def _default_weight(conn: psycopg.Connection, space: SearchedSpace) -> float:
-    row = conn.execute("select geosearch.default_lambda(%s)", [space.name]).fetchone()
-    assert row is not None
-    return float(row[0])
 
 
 def _picture(

@@ -102,8 +102,8 @@ def draw(tiles: Tiles, groups: NDArray[np.int64], options: Options, step: int) -
     eye_lat, eye_lon = np.where(withheld, np.nan, shots.nadir[0]), np.where(withheld, np.nan, shots.nadir[1])
     return Batch(
         np.concatenate([plain, shots.pixels]),
-        np.concatenate([lat, eye_lat]),
-        np.concatenate([lon, eye_lon]),
+        np.concatenate([tiles.place[0][some], eye_lat]),
+        np.concatenate([tiles.place[1][some], eye_lon]),
         pair[:, None] == pair,
         apart & (pair[:, None] != pair),
     )
@@ -168,7 +168,7 @@ def clusters(model: NadirModel, tiles: Tiles, prepare: Any, options: Options, de
     parts = []
     for start in range(0, len(tiles), 256):
         part = slice(start, start + 256)
-        lat, lon = (torch.from_numpy(v[part]).to(device) for v in (tiles.lat, tiles.lon))
+        lat, lon = (torch.from_numpy(v[part]).to(device) for v in tiles.place)
         with torch.autocast(torch.device(device).type, torch.bfloat16):
             parts.append(model(prepare(np.asarray(tiles.pixels[part])), lat, lon).both.cpu().numpy())
     vectors = np.concatenate(parts).astype(np.float32)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psycopg
@@ -24,20 +25,26 @@ from geosearch.training.split import Split
 
 # Rows with a problem are left out: what cannot be trusted is not learned from.
 _TILES = """
-    select i.id, i.name, i.uri, a.root, st_asbinary(i.footprint::geometry)
+    select i.id, i.name, i.uri, a.root, st_asbinary(i.footprint::geometry),
+           st_y(p.place::geometry), st_x(p.place::geometry)
     from geosearch.image i join geosearch.archive a on a.id = i.archive_id
+    cross join lateral (select geosearch.encoded_place(i.nadir, i.footprint, i.problems) as place) p
     where i.archive_id = %s and i.footprint is not null and cardinality(i.problems) = 0 order by i.id
 """
 
 
 @dataclass(frozen=True)
 class Tiles:
-    """n tiles: ids (n,), middles in degrees, the radius of the cap that bounds each, pixels (n, s, s, 3) uint8."""
+    """n tiles: ids (n,), the middles of their footprints in degrees, the radius of the cap that bounds each.
+
+    place: (lat, lon), each (n,): what the model is told (`encoded_place` in SQL). pixels: (n, s, s, 3) uint8.
+    """
 
     ids: NDArray[np.int64]
     lat: Floats
     lon: Floats
     cap_m: Floats
+    place: tuple[Floats, Floats]
     pixels: NDArray[np.uint8]
 
     def __len__(self) -> int:
@@ -63,29 +70,57 @@ def read_tiles(
         raise InputError(
             f"archive {archive} has no image with a footprint and without problems; nothing can be learned"
         )
-    shapes = shapely.from_wkb([row[4] for row in rows])
-    points = [unit_vectors(xy[:, 1], xy[:, 0]) for xy in map(shapely.get_coordinates, shapes)]
-    middle = np.array([p.mean(0) / np.linalg.norm(p.mean(0)) for p in points])
-    cap = np.array([angle(m, p).max() for m, p in zip(middle, points, strict=True)]) * EARTH_RADIUS_M
-    lat, lon = lat_lon(middle)
+    lat, lon, cap = caps(shapely.from_wkb([row[4] for row in rows]))
     keep = np.flatnonzero(ground.trainable(lat, lon)) if ground else np.arange(len(rows))
     if not len(keep):
         raise InputError(f"all of archive {archive} lies on held-out ground; give --no-split to learn from it")
+    place = np.array([[np.nan if x is None else x for x in rows[i][5:7]] for i in keep], float)
+    pixels = read_pixels([rows[i][1:4] for i in keep], size, folder, "tiles", threads, report)
     ids = np.array([rows[i][0] for i in keep])
-    key = hashlib.sha256(repr((size, [rows[i][1:4] for i in keep])).encode()).hexdigest()[:16]
-    path = folder / f"tiles-{key}.npy"
+    return Tiles(ids, lat[keep], lon[keep], cap[keep], (place[:, 0], place[:, 1]), pixels)
+
+
+def caps(shapes: Sequence[Any] | NDArray[Any]) -> tuple[Floats, Floats, Floats]:
+    """Return lat, lon (degrees) and radius (m), each (n,), of a cap round each footprint: its middle is the corners'.
+
+    The point that closes a ring is its first one again and does not count twice.
+    """
+    middle, radius = np.empty((len(shapes), 3)), np.empty(len(shapes))
+    for i, shape in enumerate(shapes):
+        rings = [shapely.get_coordinates(ring)[:-1] for ring in shapely.get_rings(shapely.get_parts(shape))]
+        points = unit_vectors(*np.concatenate(rings).T[::-1])
+        middle[i] = points.mean(0)
+        radius[i] = angle(middle[i], points).max()
+    lat, lon = lat_lon(middle)
+    return lat, lon, radius * EARTH_RADIUS_M
+
+
+def read_pixels(
+    rows: Sequence[tuple[str, str | None, str | None]],
+    size: int,
+    folder: Path,
+    what: str,
+    threads: int = 4,
+    report: Callable[[int, int], None] = lambda _done, _of: None,
+) -> NDArray[np.uint8]:
+    """Return the pictures (n, size, size, 3) uint8 of rows (name, uri, the archive's root), from a file in folder.
+
+    The file is made where it is not there yet, and its name says which pictures and which size it holds.
+    """
+    key = hashlib.sha256(repr((size, [tuple(row) for row in rows])).encode()).hexdigest()[:16]
+    path = folder / f"{what}-{key}.npy"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        pixels = np.empty((len(keep), size, size, 3), np.uint8)
+        pixels = np.empty((len(rows), size, size, 3), np.uint8)
         with ThreadPoolExecutor(threads, "decode") as pool:
-            read = pool.map(partial(_read, size=size), [(rows[i][2], rows[i][3]) for i in keep])
-            for done, picture in enumerate(read):
+            for done, picture in enumerate(pool.map(partial(_read, size=size), [row[1:] for row in rows])):
                 pixels[done] = picture
-                report(done + 1, len(keep))
+                report(done + 1, len(rows))
         with path.with_suffix(".tmp").open("wb") as out:
             np.save(out, pixels)
         path.with_suffix(".tmp").replace(path)
-    return Tiles(ids, lat[keep], lon[keep], cap[keep], np.load(path, mmap_mode="r"))
+    kept: NDArray[np.uint8] = np.load(path, mmap_mode="r")
+    return kept
 
 
 def _read(where: tuple[str | None, str | None], size: int) -> NDArray[np.uint8]:

@@ -38,7 +38,10 @@ USUAL = {
     "name": ("name", "id", "filename", "file", "title"),
     "captured_at": ("captured_at", "datetime", "date", "timestamp", "time", "acquired"),
     "uri": ("uri", "url", "href", "path", "location"),
+    "lat": ("nadir_lat",),
+    "lon": ("nadir_lon",),
 }
+_NADIR = ("lat", "lon")
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,10 @@ class _Layer:
 
 
 def read(source: Path, options: Options) -> Iterator[Batch]:
-    """Yield features: polygons as footprints, points as nadirs; attributes without another use become properties."""
+    """Yield features: polygons as footprints, points as nadirs; attributes without another use become properties.
+
+    A polygon's attributes nadir_lat and nadir_lon, degrees in whatever CRS, are its nadir.
+    """
     if source.is_dir():
         raise CatalogError(f"{source} is a folder; reader vector reads one GeoJSON or GeoPackage file")
     if source.is_file() and not source.stat().st_size:
@@ -158,6 +164,7 @@ def _record(shape: Any, row: dict[str, Any], number: int, layer: _Layer) -> Reco
         nadir = _point(shape, layer.turned)
     elif shape.geom_type in ("Polygon", "MultiPolygon"):
         footprint = polygon(_degrees(shape, layer.turned))
+        nadir = _nadir(row, columns)
         if footprint.geometry is None:
             raise InputError("the feature's polygon has no area")
     else:
@@ -167,6 +174,8 @@ def _record(shape: Any, row: dict[str, Any], number: int, layer: _Layer) -> Reco
     reference = row.get(columns.get("uri", ""))
     uri, content, missing = layer.finder.find(None if reference is None else str(reference), layer.folder, str(name))
     used = set(columns.values()) - ({columns["captured_at"]} if UNREADABLE_DATE in problems else set())
+    if shape.geom_type == "Point":
+        used -= {columns[part] for part in _NADIR if part in columns}
     return Record(
         name=str(name),
         line=number,
@@ -178,6 +187,19 @@ def _record(shape: Any, row: dict[str, Any], number: int, layer: _Layer) -> Reco
         content_sha256=content,
         problems=(*problems, MISSING_FILE) if missing else tuple(problems),
     )
+
+
+def _nadir(row: dict[str, Any], columns: dict[str, str]) -> tuple[float, float] | None:
+    given = [row.get(columns.get(part, "")) for part in _NADIR]
+    if given == [None, None]:
+        return None
+    if None in given:
+        raise InputError("only one of the nadir's latitude and longitude is given")
+    try:
+        lat, lon = (float(value) for value in given if value is not None)
+    except (TypeError, ValueError):
+        raise InputError(f"the nadir {given[0]!r}, {given[1]!r} is no pair of numbers") from None
+    return _inside(lat, lon, "nadir")
 
 
 def _degrees(shape: Any, turned: Transformer | None) -> Any:
@@ -192,9 +214,13 @@ def _degrees(shape: Any, turned: Transformer | None) -> Any:
 
 def _point(shape: Any, turned: Transformer | None) -> tuple[float, float]:
     lon, lat = turned.transform(shape.x, shape.y) if turned else (shape.x, shape.y)
+    return _inside(float(lat), float(lon), "point")
+
+
+def _inside(lat: float, lon: float, what: str) -> tuple[float, float]:
     if not abs(lat) <= 90 or not abs(lon) <= 180:
-        raise InputError(f"the point {lat:g}, {lon:g} is outside -90 … 90, -180 … 180")
-    return float(lat), float(lon)
+        raise InputError(f"the {what} {lat:g}, {lon:g} is outside -90 … 90, -180 … 180")
+    return lat, lon
 
 
 def _moment(value: Any, problems: list[str]) -> datetime | None:

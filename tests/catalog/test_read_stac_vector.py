@@ -170,6 +170,26 @@ def test_geojson_features(tmp_path: Path) -> None:
     assert {reject.line for reject in rejects.values()} == {5, 6, 7, 8, 9, 10}
 
 
+def test_a_polygon_says_its_nadir_in_attributes(tmp_path: Path) -> None:
+    features = [
+        feature("both", SQUARE, nadir_lat=6, nadir_lon="-5.5"),
+        feature("neither", SQUARE),
+        feature("half", SQUARE, nadir_lat=6),
+        feature("words", SQUARE, nadir_lat="north", nadir_lon=1),
+        feature("high", SQUARE, nadir_lat=91, nadir_lon=1),
+        feature("point", {"type": "Point", "coordinates": [5, 6]}, nadir_lat=1, nadir_lon=2),
+    ]
+    path = put(tmp_path / "a.geojson", {"type": "FeatureCollection", "features": features})
+    rows, rejects = read_all(read_vector, path)
+    assert rows["both"]["nadir"] == (6, -5.5) and rows["both"]["footprint"].area == 1
+    assert "nadir_lat" not in rows["both"]["properties"]
+    assert np.isnan(rows["neither"]["nadir"]).all()
+    assert rows["point"]["nadir"] == (6, 5)
+    assert {name: reject.reason.split()[0] for name, reject in rejects.items()} == {
+        "half": "only", "words": "the", "high": "the"
+    }  # fmt: skip
+
+
 def test_a_geopackage_in_another_crs_and_with_layers(tmp_path: Path) -> None:
     import pyogrio
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from geosearch.errors import ModelError
-from geosearch.item import Item
+from geosearch.item import Item, Place
 
 Vectors = NDArray[np.float32]
 
@@ -21,7 +21,8 @@ class ModelInfo:
 
     name: what the registry loads. revision: tag, hub repository or folder version. weights_sha256: of the weights file.
     dimension: numbers a vector. reads: a subset of {"image", "text", "place"}. preprocessing: all that is done to an
-    input before the network, and what else shapes a vector; plain JSON values.
+    input before the network, and what else shapes a vector; plain JSON values. needs: parts that no item may lack, such
+    as the image of a model that reads where it was taken from as well.
     """
 
     name: str
@@ -32,6 +33,16 @@ class ModelInfo:
     metric: str
     reads: frozenset[str]
     preprocessing: dict[str, Any]
+    needs: frozenset[str] = frozenset()
+
+    def reads_alone(self, kind: str) -> bool:
+        """Tell whether an item may have this part and no other."""
+        return kind in self.reads and self.needs <= {kind}
+
+    @property
+    def reads_nadirs(self) -> bool:
+        """Whether a picture is read together with the place that it was taken from."""
+        return {"image", "place"} <= self.reads
 
     def same_as(self, weights_sha256: str | None, preprocessing: dict[str, Any] | None) -> bool:
         """Tell whether recorded facts are this model's; what was not recorded (None) is not compared."""
@@ -70,6 +81,17 @@ def check_readable(info: ModelInfo, item: Item) -> None:
             f"{info.name} does not read {' and '.join(sorted(missing))}; it reads {', '.join(sorted(info.reads))}. "
             "Leave that part out or use another model (`geosearch model list`)."
         )
+    if not info.needs <= item.kinds:
+        lacking = " and ".join(sorted(info.needs - item.kinds))
+        raise ModelError(f"{info.name} reads {' and '.join(sorted(info.reads))} together; the item has no {lacking}")
+
+
+def seen_from(info: ModelInfo, item: Item, place: Place | None) -> Item:
+    """Return a picture with the place it was taken from, if the model reads nadirs; any other item as it is.
+
+    place: None where it is not known.
+    """
+    return replace(item, place=place) if item.image is not None and info.reads_nadirs else item
 
 
 def unit(vectors: NDArray[Any], model: str) -> Vectors:

@@ -8,8 +8,8 @@
     open_clip:local-dir:/folder                        a folder with open_clip_config.json and its weights
     features:mini-clip                                 the image tower of any of these, before its projection
 
-`location_names` has those of location encoders. Any may end in `@` and the first digits (8 or more) of the weights'
-SHA-256, which are then insisted upon.
+`location_names` has those of location encoders, `nadir_names` those of nadir-aware models. Any may end in `@` and the
+first digits (8 or more) of the weights' SHA-256, which are then insisted upon.
 Options of a file: `norm=openai|imagenet|inception` or `mean=r,g,b&std=r,g,b`; `interpolation=bicubic|bilinear`,
 `resize_mode=shortest|longest|squash`, `quick_gelu=true|false`.
 """
@@ -18,30 +18,24 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
-from urllib.parse import parse_qsl
 
-from geosearch.encoders import location_names
+from geosearch.encoders import location_names, nadir_names
+from geosearch.encoders.file_options import UNSTATED, query_of, read_file
 from geosearch.encoders.spec import Spec, pin, shipped, split_pin
 from geosearch.errors import ModelError, UnknownNameError
 
 MINI_CLIP, FEATURES = "mini-clip", "features"
 REMOTECLIP = ("RN50", "ViT-B-32", "ViT-L-14")
-NORMS = {
-    "openai": ([0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]),
-    "imagenet": ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
-    "inception": ([0.5, 0.5, 0.5], [0.5, 0.5, 0.5]),
-}
 FORMS = [MINI_CLIP, *(f"remoteclip:{a}" for a in REMOTECLIP), "open_clip:ARCHITECTURE/TAG",
          "open_clip:ARCHITECTURE/file:PATH?norm=…", "open_clip:local-dir:PATH", f"{FEATURES}:MODEL",
-         *location_names.FORMS]  # fmt: skip
+         *location_names.FORMS, *nadir_names.FORMS]  # fmt: skip
 
 
 def parse(name: str) -> Spec:
     """Return what a name means; raises UnknownNameError with the forms that exist, ModelError for wrong options."""
-    place = location_names.parse(name)
-    if place is not None:
-        return place
+    other = location_names.parse(name) or nadir_names.parse(name)
+    if other is not None:
+        return other
     if name.startswith(f"{FEATURES}:"):
         return _features(name)
     bare, pinned = split_pin(name)
@@ -53,19 +47,15 @@ def parse(name: str) -> Spec:
         return Spec(pin(f"open_clip:local-dir:{folder}", pinned), family, folder=folder, pinned=pinned)
     architecture, _, source = rest.partition("/")
     if family == "remoteclip" and architecture in REMOTECLIP and (not source or source.startswith("file:")):
-        file, options = _file(name, source) if source else (None, {})
+        file, options = read_file(name, source) if source else (None, {})
         canonical = f"remoteclip:{architecture}" + (f"/file:{file}" if file else "")
-        spelled = canonical + _query(source)
+        spelled = canonical + query_of(source)
         return Spec(pin(spelled, pinned), family, architecture, None, file, None, options, pinned)
     if family == "open_clip" and architecture and source.startswith("file:"):
-        file, options = _file(name, source)
+        file, options = read_file(name, source)
         if "mean" not in options:
-            raise ModelError(
-                f"{name}: a weights file does not say how its pictures were normalised; add ?norm=openai, "
-                "?norm=imagenet, ?norm=inception or ?mean=r,g,b&std=r,g,b as the model was trained "
-                "(open_clip would take OpenAI's silently)"
-            )
-        spelled = f"open_clip:{architecture}/file:{file}" + _query(source)
+            raise ModelError(f"{name}: {UNSTATED} (open_clip would take OpenAI's silently)")
+        spelled = f"open_clip:{architecture}/file:{file}" + query_of(source)
         return Spec(pin(spelled, pinned), family, architecture, None, file, None, options, pinned)
     if family == "open_clip" and architecture and source:
         return Spec(name, family, architecture, source, pinned=pinned)
@@ -83,41 +73,3 @@ def _features(name: str) -> Spec:
     if base.family not in (MINI_CLIP, "remoteclip", "open_clip"):
         raise ModelError(f"{name}: {base.name} has no image tower; name mini-clip, remoteclip:… or open_clip:…")
     return replace(base, name=f"{FEATURES}:{base.name}", family=FEATURES)
-
-
-def _query(source: str) -> str:
-    return "?" + source.rpartition("?")[2] if "?" in source else ""
-
-
-def _file(name: str, source: str) -> tuple[Path, dict[str, Any]]:
-    path, mark, query = source.removeprefix("file:").rpartition("?")
-    if not mark:
-        path, query = query, ""
-    options: dict[str, Any] = {}
-    for key, value in parse_qsl(query, keep_blank_values=True):
-        if key == "norm" and value in NORMS:
-            options["mean"], options["std"] = NORMS[value]
-        elif key in ("mean", "std"):
-            options[key] = _three(name, key, value)
-        elif (key == "interpolation" and value in ("bicubic", "bilinear")) or (
-            key == "resize_mode" and value in ("shortest", "longest", "squash")
-        ):
-            options[key] = value
-        elif key == "quick_gelu" and value in ("true", "false"):
-            options[key] = value == "true"
-        else:
-            raise ModelError(f"{name}: the option {key}={value} is not known; see `geosearch model list --help`")
-    if ("mean" in options) != ("std" in options):
-        raise ModelError(f"{name}: give mean and std together")
-    return Path(path).expanduser().absolute(), options
-
-
-def _three(name: str, key: str, value: str) -> list[float]:
-    try:
-        numbers = [float(part) for part in value.split(",")]
-    except ValueError:
-        numbers = []
-    # `not (0 < n)` is also true for NaN
-    if len(numbers) != 3 or any(not (0 <= n <= 1) or (key == "std" and n == 0) for n in numbers):
-        raise ModelError(f"{name}: {key} needs three numbers from 0 to 1, as {key}=0.48,0.46,0.41")
-    return numbers

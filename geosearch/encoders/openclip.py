@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Sequence
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from geosearch.encoders import pictures, tokenizer, weights
+from geosearch.encoders import tokenizer, weights
 from geosearch.encoders.base import Vectors, check_readable, unit
+from geosearch.encoders.memory import in_halves
 from geosearch.encoders.openclip_plan import Plan
+from geosearch.encoders.resize import Resize
 from geosearch.errors import GeosearchError, InputError, ModelError
 from geosearch.item import Item
 
 if TYPE_CHECKING:
     import torch
-    from PIL.Image import Image
 
 
 class Prepared(NamedTuple):
@@ -33,11 +33,10 @@ class OpenClipEncoder:
 
     def __init__(self, built: Plan, device: str) -> None:
         import torch
-        from torchvision.transforms import Compose
 
         self.plan, self.info, self.device = built, built.info, torch.device(device)
         self._model = _build(built).to(self.device)
-        self._resize = Compose(_geometry(built.preprocess))
+        self._resize = Resize(built.preprocess)
         shape = (1, 3, 1, 1)
         self._mean = torch.tensor(built.preprocess["mean"], device=self.device).view(shape)
         self._std = torch.tensor(built.preprocess["std"], device=self.device).view(shape)
@@ -46,8 +45,6 @@ class OpenClipEncoder:
 
     def prepare(self, item: Item) -> Prepared:
         """Return one image or text, ready for `encode_prepared`. Raises InputError, ModelError."""
-        import torch
-
         check_readable(self.info, item)
         if item.image is not None and item.text is not None:
             raise ModelError(f"{self.info.name} reads an image or a text, not both in one item; ask twice or compose")
@@ -57,11 +54,7 @@ class OpenClipEncoder:
             return Prepared("text", self._tokenize(item.text))
         image = item.image
         assert image is not None
-        picture = pictures.open_image(image) if isinstance(image, str | Path) else pictures.to_rgb(image)
-        if self.plan.preprocess["resize_mode"] == "shortest":
-            picture = _without_far_ends(picture)
-        pixels = np.array(self._resize(picture), np.uint8)
-        return Prepared("image", torch.from_numpy(pixels).permute(2, 0, 1).contiguous())
+        return Prepared("image", self._resize(image))
 
     def encode_prepared(self, prepared: Sequence[Prepared]) -> Vectors:
         """Return unit vectors (n, dimension), float32, in the order given; a batch too large for the GPU is halved."""
@@ -72,7 +65,8 @@ class OpenClipEncoder:
             rows = [i for i, one in enumerate(prepared) if one.kind == kind]
             if rows:
                 with torch.inference_mode():
-                    out = self._forward(kind, torch.stack([prepared[i].tensor for i in rows]))
+                    run = partial(self._forward, kind)
+                    out = in_halves(run, torch.stack([prepared[i].tensor for i in rows]), self.info.name)
                 vectors[rows] = unit(out.cpu().numpy(), self.info.name)
         return vectors
 
@@ -90,22 +84,16 @@ class OpenClipEncoder:
     def _forward(self, kind: str, batch: torch.Tensor) -> torch.Tensor:
         import torch
 
-        try:
-            moved = batch.to(self.device, non_blocking=True)
-            if kind == "image":
-                moved = (moved.float() / 255 - self._mean) / self._std
-            encode = self._model.encode_image if kind == "image" else self._model.encode_text
-            # Half precision is a GPU's gain; on the CPU it would only cost accuracy.
-            with torch.autocast(self.device.type, dtype=torch.float16, enabled=self.device.type == "cuda"):
-                out = encode(moved).float()
-            if self.device.type == "cuda" and not torch.isfinite(out).all():
-                out = encode(moved).float()  # a model whose activations overflow half precision
-            return out
-        except torch.OutOfMemoryError as error:
-            if len(batch) == 1:
-                raise ModelError(f"{self.info.name}: one item does not fit into the memory of {self.device}") from error
-        half = math.ceil(len(batch) / 2)
-        return torch.cat([self._forward(kind, batch[:half]), self._forward(kind, batch[half:])])
+        moved = batch.to(self.device, non_blocking=True)
+        if kind == "image":
+            moved = (moved.float() / 255 - self._mean) / self._std
+        encode = self._model.encode_image if kind == "image" else self._model.encode_text
+        # Half precision is a GPU's gain; on the CPU it would only cost accuracy.
+        with torch.autocast(self.device.type, dtype=torch.float16, enabled=self.device.type == "cuda"):
+            out: torch.Tensor = encode(moved).float()
+        if self.device.type == "cuda" and not torch.isfinite(out).all():
+            out = encode(moved).float()  # a model whose activations overflow half precision
+        return out
 
     def _tokenize(self, text: str) -> torch.Tensor:
         with self._tokenizer_lock:
@@ -137,34 +125,6 @@ def _build(built: Plan) -> Any:
     if list(size if isinstance(size, tuple | list) else (size, size)) != built.preprocess["size"]:
         raise ModelError(f"{spec.name}: preprocess_cfg says size {built.preprocess['size']}, the network takes {size}")
     return model.eval().requires_grad_(False)
-
-
-def _without_far_ends(picture: Image) -> Image:
-    """Return the middle of a picture that is over 100 times as long as wide; the square cut from it later lies there.
-
-    Resized whole, its short side would grow to the network's size and its long side to gigabytes.
-    """
-    width, height = picture.size
-    longest = 100 * min(width, height)
-    if max(width, height) <= longest:
-        return picture
-    left, top = max(0, (width - longest) // 2), max(0, (height - longest) // 2)
-    return picture.crop((left, top, left + min(width, longest), top + min(height, longest)))
-
-
-def _geometry(preprocess: dict[str, Any]) -> list[Any]:
-    """Return open_clip's own steps before pixels become numbers: resizing and cropping of RGB pictures."""
-    from open_clip.transform import PreprocessCfg, image_transform_v2
-    from torchvision.transforms import Normalize
-
-    cfg = PreprocessCfg(**{**preprocess, "size": tuple(preprocess["size"])})
-    steps = list(image_transform_v2(cfg, is_train=False).transforms)
-    # The last two turn bytes into numbers and normalise: done for a whole batch on the device instead.
-    if not isinstance(steps[-1], Normalize) or type(steps[-2]).__name__ not in ("MaybeToTensor", "ToTensor"):
-        raise ModelError(
-            "this open_clip prepares pictures in another way than geosearch knows; install open_clip_torch 3"
-        )
-    return steps[:-2]
 
 
 def _load_tokenizer(built: Plan) -> Any:

@@ -11,7 +11,9 @@ from typing import Any
 
 from geosearch.encoders import pictures, tokenizer, weights
 from geosearch.encoders.base import ModelInfo
-from geosearch.encoders.names import NORMS, Spec, unknown
+from geosearch.encoders.file_options import NORMS
+from geosearch.encoders.names import unknown
+from geosearch.encoders.spec import Spec
 from geosearch.errors import ModelError, WeightsError
 
 CONFIG = "open_clip_config.json"

@@ -8,7 +8,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from geosearch.encoders import features, location_names, locations, openclip, openclip_plan, weights
+from geosearch.encoders import (
+    features,
+    location_names,
+    locations,
+    nadir,
+    nadir_names,
+    nadir_plan,
+    openclip,
+    openclip_plan,
+    weights,
+)
 from geosearch.encoders.base import Encoder, ModelInfo
 from geosearch.encoders.names import FEATURES, MINI_CLIP, REMOTECLIP, parse
 from geosearch.encoders.spec import Spec
@@ -29,8 +39,10 @@ class Family:
 OPENCLIP = Family(openclip_plan.plan, openclip.OpenClipEncoder)
 TOWERS = Family(features.plan, features.FeaturesEncoder)
 LOCATIONS = Family(locations.plan, locations.build)
+NADIRS = Family(nadir_plan.plan, nadir.NadirAwareEncoder)
 FAMILIES = {MINI_CLIP: OPENCLIP, "remoteclip": OPENCLIP, "open_clip": OPENCLIP, FEATURES: TOWERS,
-            **dict.fromkeys(location_names.FAMILIES, LOCATIONS)}  # fmt: skip
+            **dict.fromkeys(location_names.FAMILIES, LOCATIONS),
+            **dict.fromkeys(nadir_names.FAMILIES, NADIRS)}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -59,7 +71,7 @@ def list_models(tags: bool = False) -> list[ModelEntry]:
         for architecture, tag in open_clip.list_pretrained()
     ]
     entries = [_entry(spec, tag) for spec, tag in specs]
-    entries[1:1] = [_tower(parse(f"{FEATURES}:{MINI_CLIP}"), entries[0])]
+    entries[1:1] = [_tower(parse(f"{FEATURES}:{MINI_CLIP}"), entries[0]), _nadir(parse(nadir_names.MINI_NADIR))]
     entries += [_location(spec) for spec in locations.specs()]
     return [entry for entry in entries if tags or entry.available or entry.family != "open_clip"]
 
@@ -143,6 +155,14 @@ def _entry(spec: Spec, tag: dict[str, Any] | None) -> ModelEntry:
 def _tower(spec: Spec, whole: ModelEntry) -> ModelEntry:
     dimension = int(features.plan(spec).info.dimension) if whole.available else None
     return replace(whole, name=spec.name, family=spec.family, dimension=dimension, reads="image")
+
+
+def _nadir(spec: Spec) -> ModelEntry:
+    try:
+        dimension = int(nadir_plan.plan(spec).info.dimension)
+    except (ModelError, WeightsError):
+        dimension = None
+    return ModelEntry(spec.name, spec.family, dimension, "image, place", dimension is not None)
 
 
 def _location(spec: Spec) -> ModelEntry:

@@ -20,6 +20,7 @@ from tiny_model import VOCABULARY, config, write_merges, write_model
 
 from geosearch.encoders import names, registry, weights
 from geosearch.encoders.base import Encoder
+from geosearch.encoders.file_options import NORMS
 from geosearch.encoders.openclip import OpenClipEncoder
 from geosearch.errors import InputError, ModelError, UnknownNameError, WeightsError
 from geosearch.item import Item, Place
@@ -268,7 +269,7 @@ def test_a_weights_file_must_state_its_normalisation(tmp_path: Path, monkeypatch
     home.mkdir(parents=True)
     (home / "RemoteCLIP-RN50.pt").write_bytes(path.read_bytes())
     monkeypatch.setenv("GEOSEARCH_HOME", str(tmp_path / "home"))
-    assert registry.describe("remoteclip:RN50").preprocessing["mean"] == names.NORMS["openai"][0]
+    assert registry.describe("remoteclip:RN50").preprocessing["mean"] == NORMS["openai"][0]
     with pytest.raises(ModelError, match="those of one model"):
         registry.load("remoteclip:RN50", "cpu")
     assert {e.name: e.available for e in registry.list_models()}["remoteclip:RN50"] is True

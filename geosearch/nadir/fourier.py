@@ -12,6 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from geosearch.errors import ModelError
+from geosearch.nadir.shape_checks import check_count
+
+HIGHEST = 1e4  # radians a radian: waves of 4 km
+
 
 @dataclass(frozen=True)
 class NadirShape:
@@ -22,6 +27,17 @@ class NadirShape:
     highest: float = 48.0
     hidden: int = 256
     dimension: int = 128
+
+    def __post_init__(self) -> None:
+        for name in ("frequencies", "hidden", "dimension"):
+            check_count(f"nadir.{name}", getattr(self, name))
+        if not all(type(v) in (int, float) for v in (self.lowest, self.highest)) or not (
+            0 < self.lowest <= self.highest <= HIGHEST
+        ):
+            raise ModelError(
+                f"nadir.lowest and nadir.highest must be numbers with 0 < lowest ≤ highest ≤ {HIGHEST:.0f}, "
+                f"they are {self.lowest!r} and {self.highest!r}"
+            )
 
 
 class NadirEncoder(nn.Module):

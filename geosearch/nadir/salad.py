@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from geosearch.errors import ModelError
+from geosearch.nadir.shape_checks import check_count, check_patches
 
 ITERATIONS = 3
 
@@ -25,6 +26,12 @@ class SaladShape:
     global_dim: int = 256
     hidden: int = 512
     dropout: float = 0.3
+
+    def __post_init__(self) -> None:
+        for name in ("clusters", "cluster_dim", "global_dim", "hidden"):
+            check_count(f"salad.{name}", getattr(self, name))
+        if type(self.dropout) not in (int, float) or not 0 <= self.dropout < 1:
+            raise ModelError(f"salad.dropout must be at least 0 and below 1, it is {self.dropout!r}")
 
     @property
     def dimension(self) -> int:
@@ -72,11 +79,7 @@ def assignment(scores: Tensor, dustbin: Tensor, iterations: int = ITERATIONS) ->
     half precision differs by 4e-3. Raises ModelError where n ≤ m, which leaves the dustbin nothing.
     """
     b, n, m = scores.shape
-    if n <= m:
-        raise ModelError(
-            f"SALAD shares {n} patches out to {m} clusters: there must be more patches; "
-            "use larger pictures or fewer clusters"
-        )
+    check_patches(n, m)
     with torch.autocast(scores.device.type, enabled=False):
         scores = torch.cat([scores.float(), dustbin.float().expand(b, n, 1)], dim=2)
         takes = torch.zeros(m + 1, device=scores.device)

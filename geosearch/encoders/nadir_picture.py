@@ -1,0 +1,31 @@
+"""How a nadir-aware model wants its pictures, as nadir.json states it: what is allowed there."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from geosearch.errors import ModelError
+
+MOST_PIXELS = 4096  # a side
+INTERPOLATIONS, RESIZE_MODES = ("bicubic", "bilinear"), ("shortest", "longest", "squash")
+
+
+def check(picture: dict[str, Any]) -> None:
+    """Raise ModelError where size [height, width], mean, std, interpolation or resize_mode are missing or wrong."""
+    size = picture.get("size")
+    if not _list_of(size, 2) or not all(type(s) is int and 1 <= s <= MOST_PIXELS for s in size):
+        raise ModelError(f"picture.size must be [height, width], 1 to {MOST_PIXELS} pixels each, it is {size!r}")
+    for key in ("mean", "std"):
+        three = picture.get(key)
+        if not _list_of(three, 3) or not all(type(v) in (int, float) and math.isfinite(v) for v in three):
+            raise ModelError(f"picture.{key} must be three numbers (red, green, blue), it is {three!r}")
+    if min(picture["std"]) <= 0:
+        raise ModelError(f"picture.std must be above 0, it is {picture['std']!r}")
+    for key, known in (("interpolation", INTERPOLATIONS), ("resize_mode", RESIZE_MODES)):
+        if picture.get(key) not in known:
+            raise ModelError(f"picture.{key} must be one of {', '.join(known)}, it is {picture.get(key)!r}")
+
+
+def _list_of(value: Any, count: int) -> bool:
+    return isinstance(value, list | tuple) and len(value) == count

@@ -14,11 +14,11 @@ INTERPOLATIONS, RESIZE_MODES = ("bicubic", "bilinear"), ("shortest", "longest", 
 def check(picture: dict[str, Any]) -> None:
     """Raise ModelError where size [height, width], mean, std, interpolation or resize_mode are missing or wrong."""
     size = picture.get("size")
-    if not _list_of(size, 2) or not all(type(s) is int and 1 <= s <= MOST_PIXELS for s in size):
+    if len(_items(size)) != 2 or not all(type(s) is int and 1 <= s <= MOST_PIXELS for s in _items(size)):
         raise ModelError(f"picture.size must be [height, width], 1 to {MOST_PIXELS} pixels each, it is {size!r}")
     for key in ("mean", "std"):
         three = picture.get(key)
-        if not _list_of(three, 3) or not all(type(v) in (int, float) and math.isfinite(v) for v in three):
+        if len(_items(three)) != 3 or not all(type(v) in (int, float) and math.isfinite(v) for v in _items(three)):
             raise ModelError(f"picture.{key} must be three numbers (red, green, blue), it is {three!r}")
     if min(picture["std"]) <= 0:
         raise ModelError(f"picture.std must be above 0, it is {picture['std']!r}")
@@ -27,5 +27,5 @@ def check(picture: dict[str, Any]) -> None:
             raise ModelError(f"picture.{key} must be one of {', '.join(known)}, it is {picture.get(key)!r}")
 
 
-def _list_of(value: Any, count: int) -> bool:
-    return isinstance(value, list | tuple) and len(value) == count
+def _items(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else []

@@ -62,6 +62,7 @@ def timm_tower(model: str, weights: Path | None = None) -> TimmTower:
     asked: dict[str, Any] = {"num_classes": 0, "pretrained": weights is not None}
     if weights is not None:
         asked["pretrained_cfg_overlay"] = {"file": str(weights)}
+    trunk: Any
     try:
         try:
             trunk = timm.create_model(model, dynamic_img_size=True, **asked)

@@ -35,8 +35,9 @@ grant insert, update on geosearch.archive, geosearch.model to geosearch_ingest;
 grant insert, update, delete on geosearch.image, geosearch.reject to geosearch_ingest;
 grant usage on sequence geosearch.version_seq to geosearch_admin, geosearch_ingest;
 grant insert, delete on geosearch.location_weight to geosearch_admin;
--- Who writes vectors keeps their moments.
-grant insert, update, delete on geosearch.moments, geosearch.moments_row, geosearch.moments_axis
+-- Who writes vectors keeps the places that they were made with, and their moments.
+grant insert, update, delete on
+    geosearch.embedded_place, geosearch.moments, geosearch.moments_row, geosearch.moments_axis
     to geosearch_admin, geosearch_ingest;
 
 -- Vector tables that are already there; create_space sees to later ones.
@@ -75,7 +76,7 @@ end $$;
 revoke all on
     geosearch.archive, geosearch.image, geosearch.space, geosearch.model, geosearch.reject, geosearch.query,
     geosearch.ranking, geosearch.location_weight, geosearch.bank, geosearch.change, geosearch.moments,
-    geosearch.moments_row, geosearch.moments_axis, geosearch.installed_sql,
+    geosearch.moments_row, geosearch.moments_axis, geosearch.embedded_place, geosearch.installed_sql,
     geosearch.alembic_version
     from geosearch_ask;
 grant select on

@@ -76,6 +76,13 @@ comment on column geosearch.cell_count.space_id is 'The space.';
 comment on column geosearch.cell_count.cell is 'The cell, with its class of extent (geosearch.cell).';
 comment on column geosearch.cell_count.images is 'How many.';
 
+comment on table geosearch.embedded_place is
+    'The places that vectors were made with, in spaces whose model reads places beside pixels. Where geosearch.encoded_place '
+    'is another now, the next embedding run makes the vector anew.';
+comment on column geosearch.embedded_place.image_id is 'The image.';
+comment on column geosearch.embedded_place.space_id is 'The space.';
+comment on column geosearch.embedded_place.place is 'Its geosearch.encoded_place then; null: none was known.';
+
 comment on sequence geosearch.version_seq is 'The versions of vectors.';
 
 comment on table geosearch.query is

@@ -203,6 +203,21 @@ class CellCount(Base):
     images: Mapped[int] = mapped_column(BigInteger)
 
 
+class EmbeddedPlace(Base):
+    """The place that a vector was made with, of a model that reads places; null: none was known.
+
+    The image comes first in the key: images are removed one by one, spaces hardly ever.
+    """
+
+    __tablename__ = "embedded_place"
+
+    image_id: Mapped[int] = mapped_column(
+        BigInteger, ForeignKey("geosearch.image.id", ondelete="CASCADE"), primary_key=True
+    )
+    space_id: Mapped[int] = mapped_column(ForeignKey("geosearch.space.id", ondelete="CASCADE"), primary_key=True)
+    place: Mapped[WKBElement | None] = mapped_column(Geography("POINT", srid=4326, spatial_index=False))
+
+
 class SavedQuery(Base):
     """A question to the worker, and what became of it. Who asks may insert the columns from text to strategy alone."""
 

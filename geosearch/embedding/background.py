@@ -16,19 +16,21 @@ from geosearch.database.spaces import Space
 from geosearch.embedding.kept_moments import KeptMoments
 from geosearch.embedding.write import Rejected, VectorWriter
 from geosearch.encoders.base import Vectors
+from geosearch.item import Place
 
 _ATTEMPTS = 5
 _AHEAD = 16  # batches that may wait
 
 
 class Batch(NamedTuple):
-    """What is written together. pages: how many images of each page it settles."""
+    """What is written together. pages: how many images of each page it settles. places: for a model that reads them."""
 
     ids: list[int]
     vectors: Vectors
     hashes: list[bytes]
     rejected: list[Rejected]
     pages: Counter[int]
+    places: list[Place | None] | None = None
 
 
 class BackgroundWriter:
@@ -108,7 +110,7 @@ class BackgroundWriter:
         for attempt in range(_ATTEMPTS):
             try:
                 with self.conn.transaction():
-                    written = self.writer.write(batch.ids, batch.vectors, batch.hashes)
+                    written = self.writer.write(batch.ids, batch.vectors, batch.hashes, batch.places)
                     self.writer.reject(batch.rejected)
                 break
             except (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure):
@@ -131,4 +133,5 @@ def _together(batches: list[Batch]) -> Batch:
         [h for batch in batches for h in batch.hashes],
         [r for batch in batches for r in batch.rejected],
         sum((batch.pages for batch in batches), Counter()),
+        None if batches[0].places is None else [p for batch in batches for p in batch.places or []],
     )

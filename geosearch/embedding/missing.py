@@ -11,14 +11,32 @@ from psycopg import sql
 from psycopg.rows import class_row
 
 from geosearch.database.spaces import Space
+from geosearch.item import Place
 
 PAGE = 4096  # ids a page: what a run holds in memory and what two runs share out between them
 WAIT_S = 0.2  # between two looks at a page that another run holds
 _LOCKS = 0x67730000  # first key of the advisory locks; the space's id is added
 
+# A metre is less than a nadir is known to, and more than another version of PostGIS may compute. `offset 0`: so that
+# the place is computed once an image.
+_PLACES = """
+            left join geosearch.embedded_place e on e.image_id = i.id and e.space_id = %(space)s
+            cross join lateral (
+                select geosearch.encoded_place(i.nadir, i.footprint, i.problems) as place offset 0) p
+            cross join lateral (
+                select s.image_id is not null and coalesce((e.place is null) <> (p.place is null)
+                    or st_distance(e.place, p.place, false) > 1, false) as moved) m
+"""
+_PLACE = "st_y(p.place::geometry) as lat, st_x(p.place::geometry) as lon, m.moved"
+_NO_PLACE = "null::float8 as lat, null::float8 as lon, false as moved"
+
 
 class Missing(NamedTuple):
-    """An image to embed. stored_sha256: of the file its present vector was made from."""
+    """An image to embed. stored_sha256: of the file its present vector was made from.
+
+    lat, lon: of the place that a model which reads places gets with it, in degrees; None where none is known, and for
+    every other model. moved: its present vector was made with another place.
+    """
 
     image_id: int
     archive_id: int
@@ -26,6 +44,14 @@ class Missing(NamedTuple):
     uri: str | None
     root: str | None
     stored_sha256: bytes | None
+    lat: float | None = None
+    lon: float | None = None
+    moved: bool = False
+
+    @property
+    def place(self) -> Place | None:
+        """The place to encode it with."""
+        return None if self.lat is None or self.lon is None else Place(self.lat, self.lon)
 
 
 class Page(NamedTuple):
@@ -39,23 +65,38 @@ class Page(NamedTuple):
 class MissingImages:
     """Finds images without a vector, or with a vector of other pixels than the catalogue's, in bounded memory.
 
-    Two runs over one space share the pages: an advisory lock, which ends with the session however that ends, gives
-    each page to one of them. conn: in autocommit mode, of this run alone.
+    places: the model reads places too; then also those whose vector was made with another place than
+    geosearch.encoded_place says now. Two runs over one space share the pages: an advisory lock, which ends with the
+    session however that ends, gives each page to one of them. conn: in autocommit mode, of this run alone.
     """
 
-    def __init__(self, conn: psycopg.Connection, space: Space, archive_id: int | None, recheck: bool = False) -> None:
+    def __init__(
+        self,
+        conn: psycopg.Connection,
+        space: Space,
+        archive_id: int | None,
+        recheck: bool = False,
+        places: bool = False,
+    ) -> None:
         self.conn, self.lock_key = conn, _LOCKS + space.id % 0x10000
-        self.scope = {"archive": archive_id, "recheck": recheck}
+        self.scope = {"archive": archive_id, "recheck": recheck, "space": space.id}
+        self._place = sql.SQL(_PLACE if places else _NO_PLACE)
         self._join = sql.SQL(
             """
             from geosearch.image i
             join geosearch.archive a on a.id = i.archive_id
             left join {table} s on s.image_id = i.id
+            {places}
             where (%(archive)s::int is null or i.archive_id = %(archive)s)
               and (%(recheck)s or s.image_id is null
-                   or (i.content_sha256 is not null and s.content_sha256 is distinct from i.content_sha256))
+                   or (i.content_sha256 is not null and s.content_sha256 is distinct from i.content_sha256)
+                   or {moved})
             """
-        ).format(table=space.table)
+        ).format(
+            table=space.table,
+            places=sql.SQL(_PLACES if places else ""),
+            moved=sql.SQL("m.moved" if places else "false"),
+        )
 
     def count(self) -> int:
         """Return how many images are to be looked at: for a progress bar, not for the account."""
@@ -108,9 +149,9 @@ class MissingImages:
     def _page(self, number: int) -> Page:
         bounds = {**self.scope, "low": number * PAGE, "high": (number + 1) * PAGE - 1}
         query = sql.SQL(
-            "select i.id as image_id, i.archive_id, i.name, i.uri, a.root, s.content_sha256 as stored_sha256 {}"
+            "select i.id as image_id, i.archive_id, i.name, i.uri, a.root, s.content_sha256 as stored_sha256, {} {}"
             " and i.id between %(low)s and %(high)s order by i.id"
-        ).format(self._join)
+        ).format(self._place, self._join)
         with self.conn.transaction():  # one snapshot for both
             self.conn.execute("set transaction isolation level repeatable read, read only")
             images = self.conn.cursor(row_factory=class_row(Missing)).execute(query, bounds).fetchall()

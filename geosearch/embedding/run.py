@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-import numpy as np
 import psycopg
 
 from geosearch.database.archives import get_archive_id
@@ -20,19 +19,19 @@ from geosearch.database.statistics import refresh_statistics
 from geosearch.embedding import files
 from geosearch.embedding.address import address
 from geosearch.embedding.background import BackgroundWriter, Batch
+from geosearch.embedding.encode import check_encoder, encode_each
 from geosearch.embedding.identity import encoder_of
 from geosearch.embedding.kept_moments import KeptMoments
 from geosearch.embedding.missing import Missing, MissingImages
 from geosearch.embedding.write import Rejected
-from geosearch.encoders.base import Encoder, Vectors
-from geosearch.errors import GeosearchError, InputError, ModelError
-from geosearch.item import Item
+from geosearch.encoders.base import Encoder
+from geosearch.errors import GeosearchError
+from geosearch.item import Item, Place
 from geosearch.settings import settings
 
 Progress = Callable[[int, int], None]
 
 REJECTS_A_BATCH = 1000
-BROKEN = 8  # so many pictures without a vector, and none with: it is not the pictures
 
 
 @dataclass(frozen=True)
@@ -78,6 +77,9 @@ def embed(
 ) -> EmbedCounts:
     """Embed the images that have no vector in a space, or one of other pixels than the catalogue's.
 
+    A model that reads places gets each image's place with it (geosearch.encoded_place: the nadir, else the footprint's
+    middle); a vector made with another place than that is now, as after a nadir was corrected, is made anew.
+
     database: a URL, a connection (only its address is used: what it has not committed is not seen), or None for the
     default. archive: only its images. encoder: instead of loading the space's model. recheck: read every file again and
     embed those that have changed since, also where the catalogue does not know. progress: called with (done, of).
@@ -97,8 +99,8 @@ def embed(
         found = get_space(reader, space)
         archive_id = None if archive is None else get_archive_id(reader, archive)
         encoder = encoder or encoder_of(reader, found, device)
-        _check(encoder, found)
-        missing = MissingImages(reader, found, archive_id, recheck)
+        check_encoder(encoder, found)
+        missing = MissingImages(reader, found, archive_id, recheck, places="place" in encoder.info.reads)
         run = _Run(found, encoder, missing, batch_size or settings().batch_size, threads or decode_threads(), progress)
         run.go_on = go_on
         kept = moments or KeptMoments(writing, found)
@@ -189,18 +191,18 @@ class _Run:
             path = files.locate(image.uri, image.root)
             contents = files.read(path)
             sha256 = contents.sha256
-            if sha256 != image.stored_sha256 or not self.missing.scope["recheck"]:
-                prepared = self._prepare(contents, str(path))
+            if sha256 != image.stored_sha256 or image.moved or not self.missing.scope["recheck"]:
+                prepared = self._prepare(contents, str(path), image.place)
         except GeosearchError as error:
             reason = str(error)
         except Exception as error:  # one file, whatever is in it, must not end the run for a million others
             reason = f"{image.uri}: cannot be read ({type(error).__name__}: {error})"
         return Loaded(prepared, sha256, reason, time.perf_counter() - start)
 
-    def _prepare(self, contents: files.Contents, name: str) -> Any:
+    def _prepare(self, contents: files.Contents, name: str, place: Place | None) -> Any:
         from geosearch.encoders.pictures import open_image
 
-        return self.encoder.prepare(Item(image=open_image(contents.source, name=name)))
+        return self.encoder.prepare(Item(image=open_image(contents.source, name=name), place=place))
 
     def _take(self) -> None:
         """Move the oldest image of the window into the batch, and the batch through the encoder when it is full."""
@@ -226,7 +228,7 @@ class _Run:
         ready, self.ready = self.ready, []
         rejected, self.rejected = self.rejected, []
         start = time.perf_counter()
-        vectors, failed = _encode_each(self.encoder, [loaded.prepared for _, _, loaded in ready])
+        vectors, failed = encode_each(self.encoder, [loaded.prepared for _, _, loaded in ready])
         self.seconds["encode"] += time.perf_counter() - start
         good = [one for i, one in enumerate(ready) if i not in failed]
         rejected += [(*ready[i][:2], reason) for i, reason in failed.items()]
@@ -237,6 +239,7 @@ class _Run:
                 [loaded.sha256 for _, _, loaded in good],
                 [Rejected(image.archive_id, image.name, reason, image.uri) for image, _, reason in rejected],
                 Counter(page for _, page, _ in good) + Counter(page for _, page, _ in rejected),
+                [image.place for image, _, _ in good] if "place" in self.encoder.info.reads else None,
             )
         )
 
@@ -276,36 +279,4 @@ class _Run:
         shares["decode"] /= self.threads
         return EmbedCounts(
             writer.embedded, self.unchanged + self.same, writer.rejected, writer.gone, self.seconds, shares
-        )
-
-
-def _encode_each(encoder: Encoder, prepared: Sequence[Any]) -> tuple[Vectors, dict[int, str]]:
-    """Return the vectors (n - failed, d) of a batch and, by position, why others have none."""
-    if not prepared:
-        return np.empty((0, encoder.info.dimension), np.float32), {}
-    try:
-        return encoder.encode_prepared(prepared), {}
-    except ModelError as error:
-        if len(prepared) == 1:
-            return np.empty((0, encoder.info.dimension), np.float32), {0: str(error)}
-    # One picture may bring a network to infinity; a model that fails on many at once is broken.
-    vectors, failed = [], {}
-    for i, one in enumerate(prepared):
-        try:
-            vectors.append(encoder.encode_prepared([one])[0])
-        except ModelError as error:
-            failed[i] = str(error)
-            last = error
-    if not vectors and len(failed) >= BROKEN:
-        raise last
-    return np.reshape(vectors, (-1, encoder.info.dimension)).astype(np.float32), failed
-
-
-def _check(encoder: Encoder, space: Space) -> None:
-    if "image" not in encoder.info.reads:
-        raise ModelError(f"{encoder.info.name} does not read images; space {space.name} needs vectors of images")
-    if encoder.info.dimension != space.dimension:
-        raise InputError(
-            f"{encoder.info.name} makes vectors of {encoder.info.dimension} dimensions, space {space.name} has "
-            f"{space.dimension}"
         )

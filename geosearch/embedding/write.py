@@ -12,6 +12,7 @@ from psycopg import sql
 
 from geosearch.database.copy_records import END, HEADER
 from geosearch.database.spaces import Space
+from geosearch.item import Place
 
 # Images are looked up one by one, through their key and in its order: a temporary table has no statistics, and a plan
 # made without them reads the whole catalogue for every batch. The lock keeps an image from being removed meanwhile.
@@ -34,6 +35,15 @@ _INSERT = """
            (select count(*) from written where not added),
            (select array_agg(id) from there where content_sha256 <> catalogued),
            exists (select from geosearch.reject where stage = 'embed' and payload = %(payload)s and line is null)
+"""
+# The images are locked by the statement above; those that are gone have nothing to keep.
+_PLACES = """
+    insert into geosearch.embedded_place as e (image_id, space_id, place)
+    select i.id, %(space)s, st_setsrid(st_makepoint(t.lon, t.lat), 4326)::geography
+    from (select * from unnest(%(ids)s::bigint[], %(lat)s::float8[], %(lon)s::float8[]) as t (image_id, lat, lon)
+          order by image_id) t
+    cross join lateral (select id from geosearch.image where id = t.image_id offset 0) i
+    on conflict (image_id, space_id) do update set place = excluded.place
 """
 _FORGET = """
     delete from geosearch.reject r using {incoming} t
@@ -105,10 +115,17 @@ class VectorWriter:
         self._insert = sql.SQL(_INSERT).format(**self._names)
         self._forget = sql.SQL(_FORGET).format(**self._names)
 
-    def write(self, ids: Sequence[int], vectors: NDArray[np.floating], hashes: Sequence[bytes] | None) -> Written:
+    def write(
+        self,
+        ids: Sequence[int],
+        vectors: NDArray[np.floating],
+        hashes: Sequence[bytes] | None,
+        places: Sequence[Place | None] | None = None,
+    ) -> Written:
         """Write vectors (n, d) of unit length and clear the images' rejects, in the caller's transaction.
 
-        hashes: of the pixels the vectors were made from; None takes what the catalogue says.
+        hashes: of the pixels the vectors were made from; None takes what the catalogue says. places: that they were
+        made with, for a model that reads places; None for any other.
         """
         if not len(ids):
             return Written(0, 0, 0, 0)
@@ -128,6 +145,13 @@ class VectorWriter:
                     ).format(**self._names),
                     [changed],
                 )
+            if places is not None:
+                known = {
+                    "ids": list(ids),
+                    "lat": [None if place is None else place.lat for place in places],
+                    "lon": [None if place is None else place.lon for place in places],
+                }
+                cursor.execute(_PLACES, {"space": self.space.id, **known})
             if has_rejects:
                 cursor.execute(self._forget, {"payload": payload(self.space)})
         return Written(added, updated, there - added - updated, len(ids) - there)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +27,7 @@ MOST_M = 2_200_000.0  # beyond about 2 250 km the ground lies behind the horizon
 SPREAD_M = 420_000.0  # as far off nadir as real astronaut photographs: median near 300 km, 95 % within 820 km
 WIDTH_M = (170_000.0, 480_000.0)
 LOWEST_SUN = 8.0  # degrees over the horizon
-DAYS = 6
+START, DAYS = np.datetime64("2019-12-09T16:38:29"), 6
 TRUTH = "truth.json"
 
 FACTS = {
@@ -34,6 +35,21 @@ FACTS = {
     "licence": "public domain",
     "attribution": "rendered from NASA's Blue Marble; not real photographs",
 }
+
+
+class Law(NamedTuple):
+    """How far off its nadir a photograph looks: offset draws metres; lenses, by which the picture may be narrowed.
+
+    sky: where the longest lens, too, has some in the picture, the photograph is taken all the same.
+    """
+
+    offset: Callable[[np.random.Generator], float]
+    lenses: tuple[float, ...]
+    sky: bool = False
+
+
+# What is far away is seen at a low angle: a longer lens keeps the horizon out of the picture.
+PHOTOGRAPHS = Law(lambda rng: min(abs(rng.normal(0, SPREAD_M)), MOST_M), (1.0, 0.7, 0.5, 0.35))
 
 
 @dataclass(frozen=True)
@@ -58,13 +74,16 @@ class Photos:
         return len(self.name)
 
 
-def plan_photos(count: int, tiles: Tiles, seed: int = 1) -> Photos:
+def plan_photos(
+    count: int, tiles: Tiles, seed: int = 1, law: Law = PHOTOGRAPHS, start: np.datetime64 = START
+) -> Photos:
     """Return photographs of ground inside the tiles, by day, without horizon; half of them on held-out ground.
 
-    Fewer than half are where the archive has no tile on held-out ground. The same arguments give the same photographs.
+    start: when the station's DAYS begin along whose path the nadirs lie. Fewer than half are where the archive has no
+    tile on held-out ground. The same arguments give the same photographs.
     """
     rng = np.random.default_rng(seed)
-    track = orbit.track(orbit.element_set(), np.datetime64("2019-12-09T16:38:29"), DAYS * 24)
+    track = orbit.track(orbit.element_set(), start, DAYS * 24)
     held_out = split().region(tiles.lat, tiles.lon) >= 0
     pools = [np.flatnonzero(held_out), np.flatnonzero(split().trainable(tiles.lat, tiles.lon))]
     wanted = [count // 2, count - count // 2]
@@ -78,7 +97,7 @@ def plan_photos(count: int, tiles: Tiles, seed: int = 1) -> Photos:
             tries += 1
             if tries > 60 * number + 200:
                 raise InputError("the orbit does not pass the archive's ground by day; cut the archive into more tiles")
-            shot = _shot(pool, tiles, track, rng)
+            shot = _shot(pool, tiles, track, rng, law)
             if shot is not None:
                 shots.append((*shot[:5], unseen, shot[5]))
                 found += 1
@@ -121,26 +140,29 @@ def write_photos(
 
 
 def _shot(
-    pool: NDArray[np.int64], tiles: Tiles, track: orbit.Track, rng: np.random.Generator
+    pool: NDArray[np.int64], tiles: Tiles, track: orbit.Track, rng: np.random.Generator, law: Law
 ) -> tuple[int, float, float, float, float, list[tuple[float, float]]] | None:
     """Return one photograph of a tile's ground, or None where the draw cannot be taken."""
     tile = pool[rng.integers(len(pool))]
     away = 120_000.0 * np.sqrt(rng.uniform())
     lat, lon = (float(v) for v in destination(tiles.lat[tile], tiles.lon[tile], rng.uniform(0, 360), away))
     width, turn = float(np.exp(rng.uniform(*np.log(WIDTH_M)))), float(rng.uniform(0, 360))
-    wish = min(abs(rng.normal(0, SPREAD_M)), MOST_M)
+    wish = law.offset(rng)
     far = distance_m(track.lat, track.lon, lat, lon)
     passes = np.flatnonzero(np.abs(far - wish) < 60_000.0)
     passes = passes[orbit.sun_elevation(track.time[passes], lat, lon) > LOWEST_SUN]
     if not len(passes):
         return None
     at = int(passes[rng.integers(len(passes))])
-    # What is far away is seen at a low angle: a longer lens keeps the horizon out of the picture.
-    for lens in (1.0, 0.7, 0.5, 0.35):
+    for lens in law.lenses:
+        longest = lens == law.lenses[-1]
         altitude = float(track.altitude_m[at])
         view = camera.photo_view(track.lat[at], track.lon[at], lat, lon, width * lens, 33, turn, altitude_m=altitude)
         if not np.isnan(view.lat).any():
             return at, lat, lon, width * lens, turn, _border(view.lat[0], view.lon[0])
+        if law.sky and longest and not np.isnan(view.lat[0, 15:18, 15:18]).any():
+            fine = camera.photo_view(track.lat[at], track.lon[at], lat, lon, width * lens, 129, turn, altitude)
+            return at, lat, lon, width * lens, turn, _border_below_sky(fine.lat[0], fine.lon[0])
     return None
 
 
@@ -151,6 +173,21 @@ def _border(lat: NDArray[np.float32], lon: NDArray[np.float32]) -> list[tuple[fl
         return [float(v) for v in np.concatenate([a[0, :-1], a[:-1, -1], a[-1, :0:-1], a[:0:-1, 0]])]
 
     ring = [(round(x, 6), round(y, 6)) for x, y in zip(around(lon), around(lat), strict=True)]
+    return [*ring, ring[0]]
+
+
+def _border_below_sky(lat: NDArray[np.float32], lon: NDArray[np.float32]) -> list[tuple[float, float]]:
+    """Return the closed ring round what is ground, NaN being sky. In the picture the Earth is convex, and its ground
+    is seen from the middle: the last pixels of rays from there, in the order of their angles, are its border.
+    """
+    size = len(lat)
+    centre, angle = size // 2, np.linspace(0, 2 * np.pi, 128, endpoint=False)
+    step = np.stack([np.sin(angle), np.cos(angle)]) / np.maximum(np.abs(np.sin(angle)), np.abs(np.cos(angle)))
+    y, x = (centre + np.rint(part[:, None] * np.arange(centre + 1)).astype(int) for part in step)
+    last = (np.cumsum(np.isnan(lat[y, x]), axis=1) == 0).sum(1) - 1
+    ends = np.unique(np.stack([np.take_along_axis(v, last[:, None], 1)[:, 0] for v in (y, x)], axis=1), axis=0)
+    ends = ends[np.argsort(np.arctan2(ends[:, 0] - centre, ends[:, 1] - centre))]
+    ring = [(round(float(lon[a, b]), 6), round(float(lat[a, b]), 6)) for a, b in ends]
     return [*ring, ring[0]]
 
 

@@ -92,18 +92,6 @@ class Blend:
         return np.asarray(cosines, float) + self.weight / self.sharpness * np.asarray(log_ratios, float)
 
 
-@dataclass(frozen=True)
-class WeighedPrior:
-    """A prior and its weight beside a cosine: all that scoring needs."""
-
-    distance: DistancePrior
-    blend: Blend
-
-    def score(self, cosines: ArrayLike, distances_m: ArrayLike) -> Floats:
-        """Return scores (…) of cosines (…) and distances (…) in metres; NaN: not known, the cosine alone decides."""
-        return self.blend.score(cosines, self.distance.log_ratio(distances_m))
-
-
 Part = tuple[ArrayLike, ArrayLike, NDArray[np.bool_]]
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from geosearch.errors import InputError
 from geosearch.geometry import EARTH_RADIUS_M
-from geosearch.nadir.prior import Blend, DistancePrior, WeighedPrior, fit_blend
+from geosearch.nadir.prior import Blend, DistancePrior, fit_blend
 
 RNG = np.random.default_rng(5)
 
@@ -91,10 +91,3 @@ def test_scores_keep_the_order_of_the_likelihood() -> None:
     """Cosine + w/s · log-ratio orders as s · cosine + w · log-ratio."""
     cosines, ratios = RNG.normal(size=30), RNG.normal(size=30)
     assert (Blend(8.0, 0.5).score(cosines, ratios).argsort() == (8 * cosines + 0.5 * ratios).argsort()).all()
-
-
-def test_the_prior_prefers_the_likelier_distance_and_leaves_the_unknown_alone() -> None:
-    """Equal cosines are ordered by the log-ratio; an unknown distance changes nothing."""
-    prior = WeighedPrior(DistancePrior.fit(np.abs(RNG.normal(0, 400e3, 5000))), Blend(20.0, 1.0))
-    scores = prior.score([0.5, 0.5, 0.5], [100e3, 900e3, np.nan])
-    assert scores[0] > scores[1] and scores[2] == 0.5

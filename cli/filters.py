@@ -11,7 +11,11 @@ from .common import WRONG_USAGE, fail
 
 NearOption = Annotated[
     str | None,
-    typer.Option(help="Only images that may show something near this place, in degrees: -3,-60.", metavar="LAT,LON"),
+    typer.Option(
+        help="Only images that may show something near this place, in degrees: -3,-60. For a nadir-aware model also "
+        "where the picture was taken from.",
+        metavar="LAT,LON",
+    ),
 ]
 RadiusOption = Annotated[
     float | None, typer.Option(help="How near to that place; 2500 when it is not given.", metavar="KM")

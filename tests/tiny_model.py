@@ -58,3 +58,32 @@ def write_merges(path: Path, count: int = MERGES) -> None:
     with gzip.open(Path(spec.origin).parent / "bpe_simple_vocab_16e6.txt.gz", "rt", encoding="utf-8") as file:
         lines = [next(file) for _ in range(1 + count)]
     path.write_bytes(gzip.compress("".join(lines).rstrip("\n").encode(), mtime=0))
+
+
+def nadir_config(size: int = 64, clusters: int = 4) -> dict[str, Any]:
+    """Return what nadir.json says of a tiny nadir-aware model: 48 + 12 numbers."""
+    vision = {"image_size": size, "layers": [1, 1, 1, 1], "width": 8, "head_width": 32}
+    return {
+        "family": "nadir",
+        "tower": {"kind": "open_clip", "embed_dim": 24, "vision_cfg": vision},
+        "picture": {**config(size)["preprocess_cfg"]},
+        "salad": {"clusters": clusters, "cluster_dim": 8, "global_dim": 16, "hidden": 16, "dropout": 0.1},
+        "nadir": {"frequencies": 16, "lowest": 1.0, "highest": 8.0, "hidden": 16, "dimension": 12},
+    }
+
+
+def write_nadir_model(folder: Path, seed: int = 0, scale: float = 0.5, **facts: Any) -> str:
+    """Write a folder with a tiny nadir-aware model of random weights and return the name by which it loads."""
+    import math
+
+    import torch
+
+    from geosearch.encoders.nadir_folder import build, write_folder
+
+    stated = nadir_config(**facts)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = build(stated)
+        model.fusion.log_scale.data.fill_(math.log(scale))
+    write_folder(folder, model, stated)
+    return f"nadir:local-dir:{folder}"

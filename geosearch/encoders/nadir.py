@@ -17,7 +17,7 @@ from geosearch.encoders.base import Vectors, check_readable, unit
 from geosearch.encoders.memory import in_halves
 from geosearch.encoders.nadir_plan import NadirPlan
 from geosearch.encoders.resize import Resize
-from geosearch.errors import GeosearchError, InputError
+from geosearch.errors import GeosearchError, InputError, ModelError
 from geosearch.item import Item
 
 if TYPE_CHECKING:
@@ -147,6 +147,8 @@ def _build(built: NadirPlan) -> Any:
     weights.offline()
     try:
         return nadir_folder.load_weights(nadir_folder.build(built.config), built.path)
+    except ModelError as error:
+        raise ModelError(f"{built.spec.name}: {error}") from error
     except GeosearchError:
         raise
     except Exception as error:  # of timm, open_clip, torch, safetensors

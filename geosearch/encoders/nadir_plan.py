@@ -30,18 +30,27 @@ class NadirPlan:
 
 def plan(spec: Spec) -> NadirPlan:
     """Find a model's weights and state its identity, without building it. Raises WeightsError, ModelError."""
-    config = _of_folder(spec) if spec.folder is not None else _of_name(spec)
+    from geosearch.encoders import nadir_folder
+
+    if spec.folder is not None:
+        remedy = "reinstall geosearch" if spec.family.startswith("mini-") else "give the folder of a trained model"
+        config = nadir_folder.read_config(spec.folder, remedy)
+    else:
+        config = _of_name(spec)
     path = weights.find(spec)
     if path.suffix != ".safetensors":
         raise WeightsError(f"{spec.name}: {path.name} is no .safetensors, the only kind that such a model is read from")
+    try:
+        dimension = _dimension(config)
+    except (ModelError, TypeError) as error:  # a key that a shape does not know, or lacks
+        raise ModelError(f"{spec.name}: {error}") from error
     picture = config["picture"]
-    size = picture["size"]
     preprocess = {
-        "size": [size, size] if isinstance(size, int) else list(size),
+        "size": list(picture["size"]),
         "mean": [float(x) for x in picture["mean"]],
         "std": [float(x) for x in picture["std"]],
-        "interpolation": picture.get("interpolation") or "bicubic",
-        "resize_mode": picture.get("resize_mode") or "shortest",
+        "interpolation": picture["interpolation"],
+        "resize_mode": picture["resize_mode"],
         "fill_color": int(picture.get("fill_color") or 0),
     }
     digest = weights.sha256(path)
@@ -50,7 +59,7 @@ def plan(spec: Spec) -> NadirPlan:
         family=FAMILY,
         revision=digest[:12],
         weights_sha256=digest,
-        dimension=_dimension(config),
+        dimension=dimension,
         metric="cosine",
         reads=READS,
         preprocessing={
@@ -65,48 +74,36 @@ def plan(spec: Spec) -> NadirPlan:
     return NadirPlan(spec, path, config, preprocess, info)
 
 
-def _of_folder(spec: Spec) -> dict[str, Any]:
-    from geosearch.encoders import nadir_folder
-
-    assert spec.folder is not None
-    path = spec.folder / nadir_folder.CONFIG
-    try:
-        config = json.loads(path.read_text("utf-8"))
-        missing = [key for key in ("tower", "picture", "salad", "nadir") if key not in config]
-    except FileNotFoundError as error:
-        remedy = "reinstall geosearch" if spec.family.startswith("mini-") else "give the folder of a trained model"
-        raise WeightsError(f"{spec.name}: there is no {path}; {remedy}") from error
-    except (OSError, ValueError, TypeError) as error:
-        raise ModelError(f"{path}: cannot be read as JSON ({error}); write it again") from error
-    if missing:
-        raise ModelError(f"{path}: says nothing of {', '.join(missing)}; it is no nadir-aware model's")
-    return dict(config)
-
-
 def _of_name(spec: Spec) -> dict[str, Any]:
     """Return the configuration of a tower of timm with SALAD's size from the name and a nadir's encoder as it is."""
     from geosearch.nadir.fourier import NadirShape
     from geosearch.nadir.salad import SHAPES
 
-    options = dict(spec.options)
-    shape = SHAPES[options.pop("salad")]
+    options = {"interpolation": "bicubic", "resize_mode": "shortest", **spec.options}
+    shape, side = SHAPES[options.pop("salad")], options.pop("size")
     return {
         "family": FAMILY,
         "tower": {"kind": "timm", "model": spec.architecture},
-        "picture": options,
+        "picture": {"size": [side, side], **options},
         "salad": asdict(shape),
         "nadir": asdict(NadirShape()),
     }
 
 
 def _dimension(config: dict[str, Any]) -> int:
+    """Return the numbers of a vector; ModelError or TypeError where a configuration is wrong as far as is needed here.
+
+    What else may be wrong is found when the model is built.
+    """
+    from geosearch.encoders import nadir_picture
     from geosearch.nadir.fourier import NadirShape
     from geosearch.nadir.salad import SaladShape
 
-    try:
-        return SaladShape(**config["salad"]).dimension + NadirShape(**config["nadir"]).dimension
-    except TypeError as error:
-        raise ModelError(f"this model's configuration has shapes of another kind ({error}); write it again") from error
+    for key in ("tower", "picture", "salad", "nadir"):
+        if not isinstance(config.get(key), dict):
+            raise ModelError(f"{key} must be an object of keys, it is {config.get(key)!r}")
+    nadir_picture.check(config["picture"])
+    return SaladShape(**config["salad"]).dimension + NadirShape(**config["nadir"]).dimension
 
 
 def _tower(config: dict[str, Any]) -> str:

@@ -103,10 +103,10 @@ def _load(name: str) -> tuple[ModelInfo, PlaceNetwork]:
     from geosearch.encoders import registry
 
     encoder = cast(Any, registry.load(name, "cpu"))
-    if "place" not in encoder.info.reads:
+    if not encoder.info.reads_alone("place"):
         raise ModelError(
-            f"{encoder.info.name} reads {', '.join(sorted(encoder.info.reads))}, no places: SQL does the arithmetic of "
-            "location encoders only (`geosearch model list`)"
+            f"{encoder.info.name} reads {', '.join(sorted(encoder.info.reads))}, no places alone: SQL does the "
+            "arithmetic of location encoders only (`geosearch model list`)"
         )
     network: PlaceNetwork = encoder.network()
     for n, net in enumerate(network.nets):

@@ -60,9 +60,9 @@ def place_encoder(name: str, key_dimension: int | None = None) -> PlaceEncoder:
 
     encoder: Any = registry.load(name)
     info = encoder.info
-    if "place" not in info.reads:
+    if not info.reads_alone("place"):
         raise ModelError(
-            f"{name} reads {', '.join(sorted(info.reads))}, not places; a bank is asked by a location encoder"
+            f"{name} reads {', '.join(sorted(info.reads))}, not places alone; a bank is asked by a location encoder"
         )
     if key_dimension is not None and info.dimension != key_dimension:
         raise ModelError(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -18,6 +19,7 @@ import psycopg
 from numpy.typing import ArrayLike, NDArray
 
 from geosearch.database.archives import get_archive_id
+from geosearch.encoders.base import seen_from
 from geosearch.errors import DatabaseError, GeosearchError
 from geosearch.item import Item, Place
 from geosearch.search.compose import LAMBDAS, Composition
@@ -83,8 +85,9 @@ class Client:
     ) -> Ranking:
         """Return the k images most like an image, a text, a catalogued image or a vector.
 
-        near: (latitude, longitude) in degrees; only images that may show something within radius_km of it. area: a
-        GeoJSON polygon instead. captured_from, captured_to: only images taken from the one until before the other.
+        near: (latitude, longitude) in degrees; only images that may show something within radius_km of it. In a space
+        of a nadir-aware model it is also the nadir of the image that is asked with, which is not known without near.
+        area: a GeoJSON polygon instead. captured_from, captured_to: taken from the one until before the other.
         properties: only images whose properties hold these, such as {"camera": "D5"}.
         like: a name, "archive/name" where several archives have that name, or an id; that image is among the answers.
         space: needed when there are several. Raises InputError, UnknownNameError, ModelError or DatabaseError.
@@ -151,11 +154,11 @@ class Client:
 
     def ask_composed(self, composition: Composition) -> ComposedRanking:
         """Return the answers to a composition that has been made already."""
-        return compose(self.conn, self._encode, [composition])[0]
+        return compose(self.conn, partial(self._encode, near=composition.near), [composition])[0]
 
     def sweep(self, composition: Composition, lambdas: Sequence[float] = LAMBDAS) -> list[ComposedRanking]:
         """Return the answers for each lambda, in one snapshot; each part is encoded once."""
-        return compose(self.conn, self._encode, composition.swept(lambdas))
+        return compose(self.conn, partial(self._encode, near=composition.near), composition.swept(lambdas))
 
     def search_many(self, queries: Iterable[Query]) -> Iterator[Ranking | GeosearchError]:
         """Yield the answers to many queries, in their order; an error where one cannot be answered, and go on.
@@ -177,7 +180,7 @@ class Client:
         if query.image is not None or query.text is not None:
             if query.archive is not None:
                 get_archive_id(self.conn, query.archive)  # before a model is loaded for nothing
-            vector = self._encode(space, Item(image=query.image, text=query.text))
+            vector = self._encode(space, Item(image=query.image, text=query.text), query.near)
         with answering(self.conn):  # for the plan and the answers
             if query.like is not None:
                 vector = stored_vector(self.conn, space, find_image(self.conn, query.like, query.archive))
@@ -185,13 +188,16 @@ class Client:
             space.check_vector(vector)
             return self._ranked(query, space, vector)
 
-    def _encode(self, space: SearchedSpace, item: Item) -> NDArray[np.float32]:
-        """Return the vector (d,) of an image or a text, by the very model whose vectors the space holds."""
+    def _encode(self, space: SearchedSpace, item: Item, near: Place | None = None) -> NDArray[np.float32]:
+        """Return the vector (d,) of an image or a text, by the very model whose vectors the space holds.
+
+        near: where an image was taken from, for a model that reads nadirs.
+        """
         assert space.model is not None
         encoder = self._encoders.get(space.model)
         if encoder is None:
             encoder = self._encoders[space.model] = space.encoder()
-        return unit_vector(encoder.encode([item])[0])
+        return unit_vector(encoder.encode([seen_from(encoder.info, item, near)])[0])
 
     def _ranked(self, query: Query, space: SearchedSpace, vector: NDArray[np.float32]) -> Ranking:
         from pgvector import Vector

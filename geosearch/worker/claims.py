@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 import psycopg
 from psycopg.rows import class_row
 
+from geosearch.item import Place
+
 # First keys of advisory locks, also in sql/60_queries.sql: a question that is worked at, and workers that listen.
 QUESTION, LISTENING = 1735458816, 1735458817
 MAX_KILLED = 2  # attempts that end without a word, before the question is taken for what ends them
@@ -34,7 +36,9 @@ _TAKE = """
         worker = %(worker)s, started_at = clock_timestamp()
     where q.id = %(id)s
     returning q.id, q.attempts as attempt, q.text, q.image, q.image_uri, q."like" as like_id, q.lambda as weight,
-              q.archive, q.space
+              q.archive, q.space,
+              case when geometrytype(q.near::geometry) = 'POINT' then st_y(q.near::geometry) end as near_lat,
+              case when geometrytype(q.near::geometry) = 'POINT' then st_x(q.near::geometry) end as near_lon
 """
 # The fence: nothing is written by an attempt that is no longer the current one.
 _DONE = """
@@ -58,10 +62,11 @@ _BACK = """
 
 @dataclass(frozen=True)
 class Question:
-    """What a worker has to know to make a vector; place, dates and k never leave the database.
+    """What a worker has to know to make a vector; dates, filters and k never leave the database.
 
     attempt: the number of this attempt, by which its answer is accepted. like_id: a catalogued image.
     weight: λ, of the text where there is a picture too; None: the default of the space's model.
+    near_lat, near_lon: the place near which it asks, in degrees; None where there is none, or a line or an area.
     """
 
     id: int
@@ -73,6 +78,13 @@ class Question:
     weight: float | None
     archive: str | None
     space: str | None
+    near_lat: float | None
+    near_lon: float | None
+
+    @property
+    def place(self) -> Place | None:
+        """Where its picture was taken from, for a model that reads nadirs; None: not known."""
+        return None if self.near_lat is None or self.near_lon is None else Place(self.near_lat, self.near_lon)
 
 
 class Answer(NamedTuple):

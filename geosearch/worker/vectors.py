@@ -9,6 +9,7 @@ import numpy as np
 import psycopg
 from numpy.typing import NDArray
 
+from geosearch.encoders.base import seen_from
 from geosearch.item import Item
 from geosearch.search.lookup import SearchedSpace, default_lambda
 from geosearch.search.query import unit_vector
@@ -75,7 +76,7 @@ def _picture(
         hosts=hosts,
         max_bytes=settings().image_bytes,
     )
-    return unit_vector(encoder.encode([Item(image=picture)])[0])
+    return unit_vector(encoder.encode([seen_from(encoder.info, Item(image=picture), question.place)])[0])
 
 
 def _has_picture(question: Question) -> bool:

@@ -147,7 +147,7 @@ def test_refusals_come_before_the_work(conn: psycopg.Connection, encoder: str, m
         build(conn, "b", keys=model, **common)
     with pytest.raises(InputError, match="dimensions"):
         build(conn, "b", keys="vals", **common)
-    with pytest.raises(ModelError, match="not places; a bank is asked by a location encoder"):
+    with pytest.raises(ModelError, match="not places alone; a bank is asked by a location encoder"):
         build(conn, "b", keys="keys", **{**common, "encoder": model})
     with pytest.raises(UnknownNameError, match="nothing-such"):
         build(conn, "b", keys="nothing-such", **common)

@@ -173,7 +173,9 @@ def test_the_document(client, filled):
 def test_a_sweep_is_its_lambdas_one_by_one(client, filled, monkeypatch):
     encoded = []
     encode = Client._encode
-    monkeypatch.setattr(Client, "_encode", lambda self, space, item: encoded.append(item) or encode(self, space, item))
+    monkeypatch.setattr(
+        Client, "_encode", lambda self, space, item, near=None: encoded.append(item) or encode(self, space, item, near)
+    )
     asked = Composition.of(image=filled.pictures[0], text=TEXT, without=UNWANTED, k=7)
     rankings = client.sweep(asked)
     assert len(encoded) == 3

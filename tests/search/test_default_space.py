@@ -17,6 +17,7 @@ class Space:
 
 MINI, FEATURES, COLOURS = Space("demo", "mini-clip"), Space("demo_features", "features:mini-clip"), Space("c", None)
 OTHER = Space("other", "remoteclip:RN50")
+NADIR, OWN = Space("nadir", "mini-nadir@0123456789ab"), Space("own", "nadir:local-dir:/models/own")
 
 
 @pytest.mark.parametrize(
@@ -28,8 +29,13 @@ OTHER = Space("other", "remoteclip:RN50")
         ([FEATURES], [FEATURES]),
         ([COLOURS], [COLOURS]),
         ([MINI, OTHER, FEATURES], [MINI, OTHER]),
+        ([MINI, NADIR, OWN, FEATURES], [MINI]),
+        ([COLOURS, NADIR], [NADIR]),
+        ([NADIR, OWN], [NADIR, OWN]),
         ([], []),
     ],
 )
-def test_features_are_never_meant_beside_their_model(spaces: list[Space], found: list[Space]) -> None:
+def test_features_and_nadir_aware_models_are_never_meant_beside_another_model(
+    spaces: list[Space], found: list[Space]
+) -> None:
     assert meant(spaces) == found

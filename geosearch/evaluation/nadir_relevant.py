@@ -9,11 +9,32 @@ import numpy as np
 import psycopg
 from numpy.typing import NDArray
 
+from geosearch.errors import InputError
 from geosearch.evaluation.nadir_data import Images
-from geosearch.geometry import PHOTO_REACH_M
+from geosearch.geometry import EARTH_RADIUS_M, PHOTO_REACH_M, angle, unit_vectors
 
 LEAST_M2 = 1.0  # footprints that only touch have an intersection of rounding's size
 GUARD = 0.0057  # distances on the spheroid are 0.9944 to 1.0045 times those on the sphere
+PAGE, PAIRS = 256, 200_000  # photographs, and pairs, a statement
+
+# The intersection of geographies is made in a projection about both, so that ±180 and the poles are no border.
+_OVERLAPS = """
+    select p.id, t.id
+    from unnest(%(photos)s::bigint[]) u (id) join geosearch.image p on p.id = u.id
+    cross join lateral (
+        select t.id, t.footprint from geosearch.image t
+        where st_intersects(coalesce(t.footprint, t.nadir), p.footprint)
+          and t.footprint is not null and t.archive_id = any (%(archives)s) and t.id <> p.id
+        offset 0) t
+    where st_area(st_intersection(t.footprint, p.footprint)) > %(least)s
+"""
+_WITHIN = """
+    select u.n from unnest(%(n)s::bigint[], %(lat)s::float8[], %(lon)s::float8[], %(id)s::bigint[]) u (n, lat, lon, id)
+    join geosearch.image t on t.id = u.id
+    where st_distance(coalesce(t.footprint, t.nadir), st_makepoint(u.lon, u.lat)::geography)
+          <= %(radius)s::float8 + t.reach_m
+    order by u.n
+"""
 
 
 def relevant(
@@ -25,9 +46,30 @@ def relevant(
     """Return, for each photograph, the rows of the tiles that its footprint shares an area with, ascending.
 
     Over all tiles, whether they have a vector or not. None where either has no footprint. An image is not relevant for
-    itself. Right at ±180 and over the poles: ST_Intersects and ST_Intersection of geography.
+    itself. Right at ±180 and over the poles. Raises InputError where PostGIS cannot intersect two footprints.
     """
-    raise NotImplementedError
+    found: list[NDArray[np.int64]] = []
+    scope = {"archives": np.unique(tiles.archive_ids).tolist(), "least": LEAST_M2}
+    for start in range(0, len(photos), PAGE):
+        ids = photos.ids[start : start + PAGE]
+        try:
+            with conn.transaction():
+                rows = conn.execute(_OVERLAPS, {**scope, "photos": ids.tolist()}).fetchall()
+        except psycopg.errors.InternalError as error:
+            raise InputError(
+                f"PostGIS cannot intersect the footprints of images {ids[0]} … {ids[-1]} with those of the tiles "
+                f"({str(error).strip()}); correct or remove the one that is not valid (st_isvalid)"
+            ) from error
+        pairs = np.array(rows, np.int64).reshape(-1, 2)
+        row = _rows(tiles, pairs[:, 1])
+        pairs, row = pairs[row >= 0], row[row >= 0]
+        order = np.lexsort((row, pairs[:, 0]))
+        pairs, row = pairs[order], row[order]
+        low, high = np.searchsorted(pairs[:, 0], ids), np.searchsorted(pairs[:, 0], ids, "right")
+        found += [row[a:b] for a, b in zip(low, high, strict=True)]
+        if progress:
+            progress(start + len(ids), len(photos))
+    return found
 
 
 def near(
@@ -35,7 +77,41 @@ def near(
 ) -> Callable[[slice], list[NDArray[np.int64]]]:
     """Return what gives, for some of the photographs, the rows of the tiles within a radius of their nadirs, ascending.
 
-    A tile is in where ST_DWithin says so of its footprint, on the spheroid; where it has none, of its nadir, at the
-    radius and its reach. The filter of `geosearch.search`. A photograph without a nadir has an empty list.
+    A tile is in where st_distance to its footprint, on the spheroid, is at most the radius and its reach, as in
+    `geosearch.search`; without a footprint, to its nadir. A photograph without a nadir has an empty list.
     """
-    raise NotImplementedError
+    middle = unit_vectors(tiles.middle_lat, tiles.middle_lon)
+    bare = np.isnan(tiles.middle_lat)
+    middle[bare] = tiles.core[bare]
+    cap = np.where(bare, 0.0, tiles.cap_m)
+    # Most tiles need no exact distance: a point of theirs is near enough, or the cap about them is too far.
+    accept = (radius_m + tiles.reach_m) * (1 - GUARD) - 1
+    reject = (radius_m + tiles.reach_m) * (1 + GUARD) + 1
+
+    def of(part: slice) -> list[NDArray[np.int64]]:
+        some = photos.only(part)
+        at = unit_vectors(some.nadir_lat, some.nadir_lon)
+        inside: list[NDArray[np.bool_]] = []
+        ring: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
+        for i, point in enumerate(at):
+            sure = EARTH_RADIUS_M * angle(tiles.core, point) <= accept  # False for a nadir that is not known
+            unsure = ~sure & (EARTH_RADIUS_M * angle(middle, point) - cap <= reject)
+            inside.append(sure)
+            ring.append((np.full(int(unsure.sum()), i), np.flatnonzero(unsure)))
+        photo, tile = (np.concatenate(side).astype(np.int64) for side in zip(*ring, strict=True))
+        for start in range(0, len(photo), PAIRS):
+            p, t = photo[start : start + PAIRS], tile[start : start + PAIRS]
+            asked = {"n": list(range(len(p))), "id": tiles.ids[t].tolist(), "radius": radius_m}
+            asked |= {"lat": some.nadir_lat[p].tolist(), "lon": some.nadir_lon[p].tolist()}
+            within = np.array(conn.execute(_WITHIN, asked).fetchall(), np.int64).reshape(-1)
+            for a, b in zip(p[within], t[within], strict=True):
+                inside[a][b] = True
+        return [np.flatnonzero(one) for one in inside]
+
+    return of
+
+
+def _rows(images: Images, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the rows of images by id, −1 for one that is not among them."""
+    at = np.minimum(np.searchsorted(images.ids, ids), len(images) - 1)
+    return np.where(images.ids[at] == ids, at, -1)

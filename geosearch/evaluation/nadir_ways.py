@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -66,6 +66,13 @@ class Queries:
     def __len__(self) -> int:
         return len(self.image)
 
+    def only(self, rows: NDArray[Any], allowed: Callable[[slice], Sequence[NDArray[np.int64]]] | None) -> Queries:
+        """Return some of the photographs, with the tiles that the filter lets through for these."""
+        nadir = None if self.nadir is None else self.nadir[rows]
+        return replace(
+            self, image=self.image[rows], nadir=nadir, lat=self.lat[rows], lon=self.lon[rows], allowed=allowed
+        )
+
 
 @dataclass(frozen=True)
 class Block:
@@ -123,6 +130,19 @@ def rank(
     return best
 
 
+def cosines(queries: Queries, tiles: Iterable[Block], way: str) -> Singles:
+    """Return the cosines (q, n) of all photographs and all tiles by "image", "concat" or "unknown"; for a few only.
+
+    A tile without a vector has −1. Raises InputError as `rank` does.
+    """
+    if way not in (IMAGE, CONCAT, UNKNOWN):
+        raise InputError(f"way {way!r} is no bare cosine; ask for {IMAGE}, {CONCAT} or {UNKNOWN}")
+    _check(queries, [way], {})
+    chunk = _Chunk(queries, slice(0, len(queries)), None)
+    parts = [scores for block in tiles for _, scores in chunk.scores(block, [way], "none", {})]
+    return np.maximum(np.concatenate(parts, axis=1), np.float32(-1))
+
+
 class _Chunk:
     """Some of the photographs, ready to be scored against blocks of tiles."""
 
@@ -155,7 +175,7 @@ class _Chunk:
         outside = np.repeat(self._outside(block), turns, axis=1) if any(_filters(way) for way in ways) else None
         distance = None
         for way in ways:
-            scores = cosines[_cosine(way)]
+            scores: NDArray[Any] = cosines[_cosine(way)]
             if _weighs(way):
                 if distance is None:
                     distance = np.repeat(self._distance(block), turns, axis=1)
@@ -163,7 +183,7 @@ class _Chunk:
                 scores = np.where(self.known[:, None], weighed, scores)
             if _filters(way):
                 assert outside is not None
-                scores = np.where(outside, -np.inf, scores)
+                scores = np.where(outside, np.float32(-np.inf), scores)
             yield way, np.where(gone, np.float32(-np.inf), scores).astype(np.float32, copy=False)
 
     def _images(self, block: Block, rotations: Rotations) -> Singles:
@@ -179,7 +199,7 @@ class _Chunk:
         out = np.zeros((len(self.image), len(block)), bool)
         if self.allowed is None:
             return out
-        for i in np.flatnonzero(self.known):
+        for i in np.flatnonzero(self.known).tolist():
             rows = self.allowed[i]
             low, high = np.searchsorted(rows, (block.start, block.start + len(block)))
             out[i] = True

@@ -27,7 +27,7 @@ Progress = Callable[[int, int], None]
 
 SAVED_EVERY_S = 60.0  # of encoding: what an interruption costs at most
 # What numpy and zipfile raise over a file that is cut, damaged or something else.
-_DAMAGED = (zipfile.BadZipFile, zlib.error, OSError, ValueError, EOFError, KeyError, RuntimeError, SyntaxError,
+DAMAGED = (zipfile.BadZipFile, zlib.error, OSError, ValueError, EOFError, KeyError, RuntimeError, SyntaxError,
             tokenize.TokenError, MemoryError)  # fmt: skip
 
 
@@ -130,7 +130,7 @@ def _recall(
             there, old_stamps, old = kept["names"], kept["stamps"], kept["vectors"]
         if old.shape != (len(there), vectors.shape[1]) or old_stamps.shape != (len(there), 2):
             return
-    except _DAMAGED:
+    except DAMAGED:
         return
     rows = {name: row for row, name in enumerate(there.tolist())}
     for i, name in enumerate(names):

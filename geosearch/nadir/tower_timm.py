@@ -51,17 +51,19 @@ class TimmTower(Tower):
 def timm_tower(model: str, weights: Path | None = None) -> TimmTower:
     """Return a tower by timm's name of it, with random weights or those of a file (safetensors, .pth).
 
-    A transformer takes any multiple of its patch: its positions are interpolated. Nothing is fetched. Raises ModelError
-    for names that timm does not know, WeightsError where the file does not fit.
+    The file is one as published for that name, whole. A transformer takes any multiple of its patch: its positions are
+    interpolated. Nothing is fetched. Raises ModelError for names that timm does not know, WeightsError where the file
+    does not fit.
     """
     import timm
 
     check_name(model)
     if weights is not None and not weights.is_file():
         raise WeightsError(f"{model}: there is no file {weights}; give the path of the tower's weights")
-    asked: dict[str, Any] = {"num_classes": 0, "pretrained": weights is not None}
+    asked: dict[str, Any] = {"num_classes": 0}
     if weights is not None:
-        asked["pretrained_cfg_overlay"] = {"file": str(weights)}
+        # With its own classifier, which is then taken off: timm leaves out what does not fit where that differs.
+        asked = {"pretrained": True, "pretrained_cfg_overlay": {"file": str(weights)}}
     trunk: Any
     try:
         try:
@@ -71,6 +73,7 @@ def timm_tower(model: str, weights: Path | None = None) -> TimmTower:
     except Exception as error:  # of timm, torch, pickle, safetensors
         kind = ModelError if weights is None else WeightsError
         raise kind(f"{model}: cannot be built{f' with {weights}' if weights else ''}: {error}") from error
+    trunk.reset_classifier(0)
     return TimmTower(trunk, tuple(trunk.pretrained_cfg["input_size"][1:]))
 
 

@@ -1,4 +1,4 @@
-"""The multi-similarity loss: equal to pytorch-metric-learning's, in value and gradient, and right about neutral pairs."""
+"""The multi-similarity loss: equal to pytorch-metric-learning's in value and gradient, right about neutral pairs."""
 
 from __future__ import annotations
 

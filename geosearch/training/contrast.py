@@ -7,12 +7,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def info_nce(a: Tensor, b: Tensor, scale: Tensor) -> Tensor:
+def info_nce(a: Tensor, b: Tensor, scale: Tensor, wrong: Tensor | None = None) -> Tensor:
     """Return the symmetric InfoNCE of paired rows (n, d): row i of ``a`` belongs to row i of ``b``.
 
-    scale multiplies the cosines (CLIP, arXiv 2103.00020, figure 3).
+    scale multiplies the cosines (CLIP, arXiv 2103.00020, figure 3). wrong: (n, n) bool, which rows of ``a`` are not to
+    be like which of ``b``; other pairs off the diagonal count neither way. None: all are wrong.
     """
     logits = scale.float() * a.float() @ b.float().T
+    if wrong is not None:
+        kept = wrong | torch.eye(len(a), dtype=torch.bool, device=a.device)
+        logits = logits.masked_fill(~kept, -torch.inf)
     target = torch.arange(len(a), device=a.device)
     return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
 

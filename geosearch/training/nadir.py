@@ -2,71 +2,35 @@
 
 from __future__ import annotations
 
-import json
-import math
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from geosearch.bluemarble import atmosphere
-from geosearch.geometry import EARTH_RADIUS_M, unit_vectors
+from geosearch.errors import InputError
 from geosearch.nadir.loss import multi_similarity
 from geosearch.nadir.model import NadirModel, follow
 from geosearch.nadir.towers import normalise
+from geosearch.training.contrast import info_nce
+from geosearch.training.nadir_batches import Part, draw, right_and_wrong
+from geosearch.training.nadir_catalogued import Photos
 from geosearch.training.nadir_ground import Tiles
-from geosearch.training.nadir_photos import shoot
+from geosearch.training.nadir_options import Options
+from geosearch.training.nadir_ranks import Ranks
 
-RUN = "run"
 LOG_EVERY = 25
-LIGHT = atmosphere.Weather(0.08, 0.0, 0.12, 0.04, 0.1, 2.0)  # tiles are clear, but no two sensors see alike
+_CHUNK = 256  # tiles encoded at once for the clusters
+_HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
-
-@dataclass(frozen=True)
-class Options:
-    """What a run is made of; a batch depends on these, its step and the clusters alone."""
-
-    steps: int = 3000
-    batch: int = 96  # pairs
-    learning_rate: float = 1e-3  # of what is new
-    tower_rate: float = 0.3  # the tower's share of it
-    weight_decay: float = 0.01
-    warmup: int = 100
-    decay: float = 0.3  # the share of the steps, at the end, over which the learning rate falls to nothing
-    trainable: int | None = None  # blocks of the tower, from its end; None: all
-    image_weight: float = 1.0  # of the same loss on the image's vector alone
-    unknown: float = 0.1  # the share of photographs whose nadir is withheld
-    uniform: float = 0.25  # the share of photographs from any distance up to the horizon
-    hard: float = 0.5  # the share of batches that are drawn from one cluster of tiles that look and lie alike
-    clusters: int = 64
-    cluster_every: int = 500
-    average: float = 0.998
-    seed: int = 26
-
-    def rate(self, step: int) -> float:
-        """Return the learning rate of a step: warm-up, plateau, then a fall along 1 − √x."""
-        fall = max(1, round(self.steps * self.decay))
-        left = (self.steps - step) / fall
-        down = 1.0 if left >= 1 else 1 - math.sqrt(1 - max(left, 0.0))
-        return self.learning_rate * min(1.0, (step + 1) / self.warmup) * down
-
-
-class Batch(NamedTuple):
-    """pixels (2n, s, s, 3) uint8, tiles first; nadirs (2n,) in degrees, NaN unknown; positive, negative (2n, 2n)."""
-
-    pixels: NDArray[np.uint8]
-    lat: NDArray[np.float64]
-    lon: NDArray[np.float64]
-    positive: NDArray[np.bool_]
-    negative: NDArray[np.bool_]
+Record = dict[str, float]
 
 
 @dataclass
@@ -76,37 +40,33 @@ class State:
     model: NadirModel
     average: NadirModel
     optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler  # fp16's small gradients are multiplied before they vanish; otherwise idle
     groups: NDArray[np.int64]
     step: int = 0
     seconds: float = 0.0
 
 
-def draw(tiles: Tiles, groups: NDArray[np.int64], options: Options, step: int) -> Batch:
-    """Return the batch of a step: tiles, all over or of one cluster, and a photograph of each."""
-    rng = np.random.default_rng([options.seed, step])
-    pool = np.arange(len(tiles))
-    if step >= options.cluster_every and rng.random() < options.hard:
-        members = np.flatnonzero(groups == rng.integers(groups.max() + 1))
-        pool = members if len(members) >= 2 else pool
-    n = min(options.batch, len(pool))
-    some = rng.choice(pool, n, replace=False)
-    lat, lon, cap = tiles.lat[some], tiles.lon[some], tiles.cap_m[some]
-    size = tiles.pixels.shape[1]
-    shots = shoot(lat, lon, 0.5 * cap, size, rng, options.uniform)
-    plain = atmosphere.apply(np.asarray(tiles.pixels[some], np.float32), rng, LIGHT)
-    points = unit_vectors(np.concatenate([lat, shots.aim[0]]), np.concatenate([lon, shots.aim[1]]))
-    reach = np.concatenate([cap, shots.reach_m]) / EARTH_RADIUS_M
-    apart = np.arccos(np.clip(points @ points.T, -1, 1)) > reach[:, None] + reach
-    pair = np.tile(np.arange(n), 2)
-    withheld = rng.random(n) < options.unknown
-    eye_lat, eye_lon = np.where(withheld, np.nan, shots.nadir[0]), np.where(withheld, np.nan, shots.nadir[1])
-    return Batch(
-        np.concatenate([plain, shots.pixels]),
-        np.concatenate([tiles.place[0][some], eye_lat]),
-        np.concatenate([tiles.place[1][some], eye_lon]),
-        pair[:, None] == pair,
-        apart & (pair[:, None] != pair),
-    )
+@dataclass(frozen=True)
+class Course:
+    """What a run learns from and on, the same in every step."""
+
+    tiles: Tiles
+    photos: Photos | None
+    mean: list[float]
+    std: list[float]
+    options: Options
+    device: str
+    ranks: Ranks
+
+    def prepare(self, pixels: NDArray[np.uint8]) -> Tensor:
+        """Return pixels (b, s, s, 3) as normalised (b, 3, s, s) on the device."""
+        moved = torch.from_numpy(np.array(pixels)).to(self.device).permute(0, 3, 1, 2)
+        return normalise(moved, self.mean, self.std).contiguous(memory_format=torch.channels_last)
+
+    def autocast(self) -> torch.autocast:
+        """Return the context in which the network runs."""
+        half = _HALF.get(self.options.precision)
+        return torch.autocast(torch.device(self.device).type, half or torch.bfloat16, enabled=half is not None)
 
 
 def learn(
@@ -118,83 +78,120 @@ def learn(
     device: str = "cpu",
     every: int = 250,
     resume: dict[str, Any] | None = None,
-    report: Callable[[dict[str, float]], None] = lambda _: None,
+    report: Callable[[Record], None] = lambda _: None,
     keep: Callable[[dict[str, Any], NadirModel], None] = lambda _state, _model: None,
+    photos: Photos | None = None,
+    ranks: Ranks | None = None,
 ) -> NadirModel:
-    """Return the averaged model after options.steps steps; resume is what keep was given."""
-    state = _start(model, options, device, len(tiles), resume)
-    prepare = lambda pixels: normalise(  # noqa: E731
-        torch.from_numpy(np.array(pixels)).to(device).permute(0, 3, 1, 2), mean, std
-    ).contiguous(memory_format=torch.channels_last)
+    """Return the averaged model after options.steps steps; resume is what keep was given.
+
+    mean, std: of the pixels, in 0 … 1. report hears what every 25 steps gave, keep is called every `every` steps:
+    both in the first of several processes alone. Raises InputError where resume is of other options or tiles.
+    """
+    course = Course(tiles, photos, mean, std, options, device, ranks or Ranks())
+    if resume is not None:
+        options.check_resumed(resume["options"], "the checkpoint")
+    state = _start(model, course, resume)
     began, spent = time.monotonic(), state.seconds
-    sums: dict[str, float] = {}
-    for step, batch in _batches(state, tiles, options, prepare, device):
+    sums: Record = {}
+    count = 0
+    for step, part in _batches(state, course):
         for group in state.optimizer.param_groups:
             group["lr"] = options.rate(step) * group["share"]
-        torch.manual_seed(options.seed * 1_000_003 + step)
-        for key, value in _step(state, batch, prepare, options, device).items():
+        # Each process drops out other units; the first drops what one process alone would.
+        torch.manual_seed(options.seed * 1_000_003 + step + (course.ranks.rank << 40))
+        for key, value in _step(state, part, course).items():
             sums[key] = sums.get(key, 0.0) + value
+        count += 1
         state.step += 1
         state.seconds = spent + time.monotonic() - began
-        if state.step % LOG_EVERY == 0 or state.step == options.steps:
-            count = state.step % LOG_EVERY or LOG_EVERY
-            report({"step": state.step, "seconds": state.seconds, **{k: v / count for k, v in sums.items()}})
-            sums = {}
-        if state.step % every == 0 or state.step == options.steps:
+        due = state.step % every == 0 or state.step == options.steps
+        if state.step % LOG_EVERY == 0 or due:
+            if course.ranks.first:
+                report({"step": state.step, "seconds": state.seconds, **{k: v / count for k, v in sums.items()}})
+            sums, count = {}, 0
+        if due and course.ranks.first:
             keep(_checkpoint(state, options), state.average)
     return state.average
 
 
-def _batches(state: State, tiles: Tiles, options: Options, prepare: Any, device: str) -> Iterator[tuple[int, Batch]]:
+def _batches(state: State, course: Course) -> Iterator[tuple[int, Part]]:
     """Yield steps and batches, each drawn one ahead in a thread; clusters are made anew where they are due."""
+    options, ranks = course.options, course.ranks
+    make = partial(draw, course.tiles, course.photos, options=options, process=ranks.rank, processes=ranks.count)
     with ThreadPoolExecutor(1) as pool:
         ahead = None
         for step in range(state.step, options.steps):
             if step and step % options.cluster_every == 0:
-                state.groups = clusters(state.average, tiles, prepare, options, device)
+                state.groups = clusters(state.average, course)
                 ahead = None
-            batch = ahead.result() if ahead else draw(tiles, state.groups, options, step)
-            due = (step + 1) % options.cluster_every == 0
-            ahead = None if due else pool.submit(draw, tiles, state.groups, options, step + 1)
-            yield step, batch
+            part = ahead.result() if ahead else make(groups=state.groups, step=step)
+            due = (step + 1) % options.cluster_every == 0 or step + 1 == options.steps
+            ahead = None if due else pool.submit(make, groups=state.groups, step=step + 1)
+            yield step, part
 
 
 @torch.no_grad()
-def clusters(model: NadirModel, tiles: Tiles, prepare: Any, options: Options, device: str) -> NDArray[np.int64]:
-    """Return the cluster (n,) of each tile: k-means over the vectors of image and place together."""
+def clusters(model: NadirModel, course: Course) -> NDArray[np.int64]:
+    """Return the cluster (n,) of each tile: k-means over the vectors of image and place together.
+
+    Each process encodes its share of the tiles, and the first one divides them into clusters for all.
+    """
     import faiss
 
     model.eval()
+    tiles, options, ranks, n = course.tiles, course.options, course.ranks, len(course.tiles)
+    share = -(-n // ranks.count)
+    mine = np.minimum(np.arange(ranks.rank * share, (ranks.rank + 1) * share), n - 1)
     parts = []
-    for start in range(0, len(tiles), 256):
-        part = slice(start, start + 256)
-        lat, lon = (torch.from_numpy(v[part]).to(device) for v in tiles.place)
-        with torch.autocast(torch.device(device).type, torch.bfloat16):
-            parts.append(model(prepare(np.asarray(tiles.pixels[part])), lat, lon).both.cpu().numpy())
-    vectors = np.concatenate(parts).astype(np.float32)
-    count = min(options.clusters, max(1, len(tiles) // 8))
-    means = faiss.Kmeans(vectors.shape[1], count, niter=15, seed=options.seed, spherical=True)
-    means.train(vectors)
-    return np.asarray(means.index.search(vectors, 1)[1][:, 0])
+    for start in range(0, share, _CHUNK):
+        some = mine[start : start + _CHUNK]
+        lat, lon = (torch.from_numpy(v[some]).to(course.device) for v in tiles.place)
+        with course.autocast():
+            parts.append(model(course.prepare(tiles.pixels[some]), lat, lon).both.float())
+    vectors = ranks.stack(torch.cat(parts)).flatten(0, 1)[:n].cpu().numpy()
+    groups = np.zeros(n, np.int64)
+    if ranks.first:
+        count = min(options.clusters, max(1, n // 8))
+        means = faiss.Kmeans(vectors.shape[1], count, niter=15, seed=options.seed, spherical=True)
+        means.train(vectors)
+        groups = np.asarray(means.index.search(vectors, 1)[1][:, 0], np.int64)
+    return ranks.share(torch.from_numpy(groups).to(course.device)).cpu().numpy()
 
 
-def _step(state: State, batch: Batch, prepare: Any, options: Options, device: str) -> dict[str, float]:
-    lat, lon = torch.from_numpy(batch.lat).to(device), torch.from_numpy(batch.lon).to(device)
-    positive, negative = torch.from_numpy(batch.positive).to(device), torch.from_numpy(batch.negative).to(device)
+def _step(state: State, part: Part, course: Course) -> Record:
+    device, ranks, options = course.device, course.ranks, course.options
+    lat, lon = torch.from_numpy(part.lat).to(device), torch.from_numpy(part.lon).to(device)
+    own_caps = torch.from_numpy(np.column_stack([part.middle, part.reach])).to(device)
+    caps = ranks.halves(own_caps).cpu().numpy()
+    masks = right_and_wrong(part.plan, caps[:, :3], caps[:, 3], course.photos)
+    positive, negative = (torch.from_numpy(mask).to(device) for mask in masks)
     state.model.train()
-    with torch.autocast(torch.device(device).type, torch.bfloat16):
-        vectors = state.model(prepare(batch.pixels), lat, lon)
-    both = multi_similarity(vectors.both, positive, negative)
-    image = multi_similarity(vectors.image, positive, negative)
-    loss = both + options.image_weight * image
+    with course.autocast():
+        own = state.model(course.prepare(part.pixels), lat, lon)
+    # The loss takes its own care of precision, and sees the vectors of the whole batch.
+    whole_both, whole_image = ranks.halves(own.both), ranks.halves(own.image)
+    both = multi_similarity(whole_both, positive, negative, base=options.base)
+    image = multi_similarity(whole_image, positive, negative, base=options.base)
+    loss = options.both_weight * both + options.image_weight * image
+    told: Record = {"both": both.item(), "image": image.item()}
+    if options.contrast:
+        n = len(whole_image) // 2
+        sharp = torch.tensor(1 / options.temperature, device=device)
+        contrast = info_nce(whole_image[n:], whole_image[:n], sharp, negative[n:, :n])
+        loss = loss + options.contrast * contrast
+        told["contrast"] = contrast.item()
     state.optimizer.zero_grad(set_to_none=True)
-    loss.backward()
+    state.scaler.scale(loss).backward()
+    ranks.add_gradients(state.model)
+    state.scaler.unscale_(state.optimizer)
     nn.utils.clip_grad_norm_([p for p in state.model.parameters() if p.requires_grad], 1.0)
-    state.optimizer.step()
+    state.scaler.step(state.optimizer)
+    state.scaler.update()
     follow(state.average, state.model, min(options.average, (state.step + 1) / (state.step + 11)))
     scale = state.model.fusion.log_scale.exp().item()
-    return {"loss": loss.item(), "both": both.item(), "image": image.item(), "scale": scale,
-            "right": _right(vectors.both), "image right": _right(vectors.image)}  # fmt: skip
+    return {"loss": loss.item(), **told, "scale": scale,
+            "right": _right(whole_both), "image right": _right(whole_image)}  # fmt: skip
 
 
 @torch.no_grad()
@@ -204,8 +201,9 @@ def _right(vectors: Tensor) -> float:
     return float(((photos @ tiles.T).argmax(1) == torch.arange(len(tiles), device=tiles.device)).float().mean())
 
 
-def _start(model: NadirModel, options: Options, device: str, tiles: int, resume: dict[str, Any] | None) -> State:
-    model = model.to(device)
+def _start(model: NadirModel, course: Course, resume: dict[str, Any] | None) -> State:
+    options = course.options
+    model = model.to(course.device)
     model.tower.trainable(options.trainable)
     inside = {id(p) for p in model.tower.parameters()}
     new = [p for p in model.parameters() if p.requires_grad and id(p) not in inside]
@@ -220,12 +218,20 @@ def _start(model: NadirModel, options: Options, device: str, tiles: int, resume:
         eps=1e-7,
     )
     average = deepcopy(model).requires_grad_(False)
-    state = State(model, average, optimizer, np.zeros(tiles, np.int64))
+    scaler = torch.amp.GradScaler(torch.device(course.device).type, enabled=options.precision == "fp16")
+    state = State(model, average, optimizer, scaler, np.zeros(len(course.tiles), np.int64))
     if resume is not None:
+        state.groups = resume["groups"].numpy()
+        if len(state.groups) != len(course.tiles):
+            raise InputError(
+                f"the checkpoint is of a run on {len(state.groups)} tiles, and now there are {len(course.tiles)}; "
+                "the archive or the held-out ground changed: begin another run in another folder"
+            )
         model.load_state_dict(resume["model"])
         average.load_state_dict(resume["average"])
         optimizer.load_state_dict(resume["optimizer"])
-        state.groups = resume["groups"].numpy()
+        if scaler.is_enabled() and resume.get("scaler"):
+            scaler.load_state_dict(resume["scaler"])
         state.step, state.seconds = int(resume["step"]), float(resume["seconds"])
     return state
 
@@ -235,19 +241,9 @@ def _checkpoint(state: State, options: Options) -> dict[str, Any]:
         "model": state.model.state_dict(),
         "average": state.average.state_dict(),
         "optimizer": state.optimizer.state_dict(),
+        "scaler": state.scaler.state_dict(),
         "groups": torch.from_numpy(state.groups),
         "step": state.step,
         "seconds": state.seconds,
         "options": asdict(options),
     }
-
-
-def log_to(path: Path, report: Callable[[dict[str, float]], None]) -> Callable[[dict[str, float]], None]:
-    """Return a report that also writes each record as a line of JSON."""
-
-    def log(record: dict[str, float]) -> None:
-        with path.open("a") as file:
-            file.write(json.dumps({k: round(v, 5) for k, v in record.items()}) + "\n")
-        report(record)
-
-    return log

@@ -56,11 +56,12 @@ def shoot(lat: Floats, lon: Floats, within_m: Floats, size: int, rng: np.random.
     eye_lat, eye_lon = path.lat[eye], path.lon[eye]
     width, turn = np.exp(rng.uniform(np.log(WIDTH_M[0]), np.log(WIDTH_M[1]), n)), rng.uniform(0, 360, n)
     height = float(np.median(path.altitude_m[eye]))
-    lens = np.full(n, LENSES[-1])
-    for length in reversed(LENSES):
-        trial = camera.photo_view(eye_lat, eye_lon, aim_lat, aim_lon, width * length, _EDGE, turn, height)
-        clear = ~np.isnan(trial.lat).any((1, 2))
-        lens = np.where(clear, length, lens)
+    many, length = len(LENSES), np.repeat(LENSES, n)
+    eyes, aims = np.tile([eye_lat, eye_lon], many), np.tile([aim_lat, aim_lon], many)
+    wide, turned = np.tile(width, many) * length, np.tile(turn, many)
+    seen = camera.photo_view(eyes[0], eyes[1], aims[0], aims[1], wide, _EDGE, turned, height)
+    clear = ~np.isnan(seen.lat).any((1, 2)).reshape(len(LENSES), n)
+    lens = np.where(clear.any(0), np.array(LENSES)[clear.argmax(0)], LENSES[-1])
     view = camera.photo_view(eye_lat, eye_lon, aim_lat, aim_lon, width * lens, size, turn, height)
     far = distance_m(aim_lat[:, None, None], aim_lon[:, None, None], view.lat[:, ::8, ::8], view.lon[:, ::8, ::8])
     reach = 1.2 * np.nanmax(far, axis=(1, 2))

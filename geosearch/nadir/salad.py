@@ -76,7 +76,8 @@ def assignment(scores: Tensor, dustbin: Tensor, iterations: int = ITERATIONS) ->
     scores: (b, n, m). dustbin: a scalar, the score of belonging to no cluster. Each patch shares out 1, each cluster
     takes 1 and the dustbin n − m (section 3.2 of the paper; entropy's weight 1). Clusters are scaled first and patches
     last: sums over clusters and dustbin are exactly 1 a patch, sums over patches about 1 a cluster. Always float32:
-    half precision differs by 4e-3. Raises ModelError where n ≤ m, which leaves the dustbin nothing.
+    half precision differs by 4e-3. The dustbin's score changes nothing, since scaling it first takes a constant away;
+    it is the paper's. Raises ModelError where n ≤ m, which leaves the dustbin nothing.
     """
     b, n, m = scores.shape
     check_patches(n, m)

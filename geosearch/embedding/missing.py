@@ -62,6 +62,15 @@ class Page(NamedTuple):
     unchanged: int
 
 
+def any_moved(conn: psycopg.Connection, space: str, table: sql.Identifier) -> bool:
+    """Tell whether a space, of a model that reads places, has a vector made with another place than is known now."""
+    statement = sql.SQL(
+        "select exists (select from geosearch.image i join {table} s on s.image_id = i.id {places} where m.moved)"
+    ).format(table=table, places=sql.SQL(_PLACES))
+    row = conn.execute("select id from geosearch.space where name = %s", [space]).fetchone()
+    return row is not None and conn.execute(statement, {"space": row[0]}).fetchone() == (True,)
+
+
 class MissingImages:
     """Finds images without a vector, or with a vector of other pixels than the catalogue's, in bounded memory.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ from geosearch.embedding.identity import record_model
 from geosearch.encoders import registry
 from geosearch.encoders.base import Encoder
 from geosearch.item import Item, Place
+from geosearch.worker import embed as worker_embed
+from geosearch.worker.run import Worker
 
 WIDE = {"radius_m": 2.1e7, "space": "seen"}
 LINE = "LINESTRING(0 0, 8 46)"
@@ -61,3 +64,45 @@ def test_a_point_is_the_nadir_of_the_picture(archive: Archive, encoder: Encoder,
     assert answers(archive, questions[0])[0][0] == archive.ids[3]
     state, reason = archive.facts(refused, "state", "reason")
     assert (state, "does not read text" in reason) == ("failed", True)
+
+
+def test_a_corrected_nadir_is_embedded_again(archive: Archive, encoder: Encoder, picture: Path) -> None:
+    archive.conn.execute("update geosearch.image set uri = %s", [str(picture)])
+    archive.conn.execute("delete from geosearch.space_seen")
+
+    def embedded() -> int:
+        return Worker(archive.url, once=True, device="cpu").run().embedded
+
+    def stored() -> Any:
+        return archive.conn.execute(
+            "select embedding::vector from geosearch.space_seen where image_id = %s", [archive.ids[2]]
+        ).fetchone()[0].to_numpy()  # fmt: skip
+
+    assert (embedded(), embedded()) == (5, 0)
+    assert stored() @ encoder.encode([Item(image=picture, place=Place(0, 2))])[0] == pytest.approx(1, abs=2e-3)
+    archive.conn.execute(
+        "update geosearch.image set nadir = 'POINT(100 60)'::geography where id = %s", [archive.ids[2]]
+    )
+    assert (embedded(), embedded()) == (1, 0)
+    assert stored() @ encoder.encode([Item(image=picture, place=Place(60, 100))])[0] == pytest.approx(1, abs=2e-3)
+
+
+def test_places_are_compared_no_more_often_than_they_take(archive: Archive, picture: Path, monkeypatch: Any) -> None:
+    looks: list[float] = []
+    clock = [1000.0]
+
+    def slow(*_: Any) -> bool:
+        looks.append(clock[0])
+        clock[0] += 3
+        return False
+
+    monkeypatch.setattr(worker_embed, "any_moved", slow)
+    monkeypatch.setattr(worker_embed, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    embedder = worker_embed.Embedder(archive.url, "cpu", lambda _: None)
+    for _ in range(3):  # called again and again
+        embedder.run(archive.conn, lambda: True)
+    assert looks == [1000.0]
+    assert embedder.due_in() == pytest.approx(147)  # 2 % of the time: 3 s each 150 s
+    clock[0] += 147
+    embedder.run(archive.conn, lambda: True)
+    assert looks == [1000.0, 1150.0]

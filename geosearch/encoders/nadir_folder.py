@@ -26,6 +26,7 @@ from geosearch.nadir.tower_timm import check_name
 from geosearch.nadir.towers import Tower, timm_tower, tower_of
 
 CONFIG, WEIGHTS = "nadir.json", "model.safetensors"
+TOWERS = {"timm": {"kind", "model"}, "open_clip": {"kind", "embed_dim", "vision_cfg", "quick_gelu"}}
 S = TypeVar("S", SaladShape, NadirShape)
 
 
@@ -127,13 +128,22 @@ def _shape(kind: type[S], key: str, given: dict[str, Any]) -> S:
 
 
 def _tower(config: dict[str, Any]) -> Tower:
+    strange = set(config) - TOWERS.get(str(config.get("kind")), set(config))
+    if strange:
+        raise ModelError(
+            f"tower: {', '.join(sorted(strange))} is no key of a tower of kind {config['kind']}; leave it out"
+        )
     if config.get("kind") == "timm" and isinstance(config.get("model"), str):
         return timm_tower(config["model"])
-    if config.get("kind") == "open_clip" and isinstance(config.get("vision_cfg"), dict):
+    if (
+        config.get("kind") == "open_clip"
+        and isinstance(config.get("vision_cfg"), dict)
+        and isinstance(config.get("quick_gelu", False), bool)
+    ):
         return _open_clip(config)
     raise ModelError(
-        'tower must be {"kind": "timm", "model": …} or {"kind": "open_clip", "embed_dim": …, "vision_cfg": …}, '
-        f"it is {config!r}"
+        'tower must be {"kind": "timm", "model": …} or {"kind": "open_clip", "embed_dim": …, "vision_cfg": …, '
+        f'"quick_gelu": true or false}}, it is {config!r}'
     )
 
 
@@ -145,7 +155,7 @@ def _open_clip(config: dict[str, Any]) -> Tower:
         check_name(str(vision["timm_model_name"]))
     try:
         with torch.device("cpu"):
-            visual = _build_vision_tower(int(config["embed_dim"]), vision, bool(config.get("quick_gelu")))
+            visual = _build_vision_tower(int(config["embed_dim"]), vision, config.get("quick_gelu", False))
     except Exception as error:  # of open_clip, timm and torch, for keys and values that fit nothing
         raise ModelError(f"tower: open_clip cannot build it ({type(error).__name__}: {error})") from error
     return tower_of(visual)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any
 
 from torch import Tensor, nn
@@ -36,12 +37,13 @@ class ResNetTower(Tower):
 class VisionTower(Tower):
     """OpenCLIP's VisionTransformer: its patches, and its class token (the patches' mean where it pools that way).
 
-    Takes the size it was built for, since its positions are. A projection, and the pooling of CoCa, are taken off
-    the network that is given: its patches are those that went into them.
+    Takes the size it was built for, since its positions are. A projection, and the pooling of CoCa, are left out: the
+    patches are those that went into them.
     """
 
     def __init__(self, visual: Any) -> None:
         super().__init__()
+        visual = _shared(visual)
         visual.proj = None
         if visual.attn_pool is not None:
             visual.attn_pool = visual.attn_pool_contrastive = None
@@ -74,3 +76,10 @@ class VisionTower(Tower):
         patches: Tensor = out["image_intermediates"][-1]
         token = patches.mean(1) if self.mean_token else out["image_intermediates_prefix"][-1][:, 0]
         return patches, token
+
+
+def _shared(module: Any) -> Any:
+    """Return a module with the same weights, from which parts can be taken without taking them from the first."""
+    other = copy(module)
+    other._parameters, other._modules = dict(module._parameters), dict(module._modules)
+    return other

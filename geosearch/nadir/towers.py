@@ -16,7 +16,7 @@ __all__ = ["ResNetTower", "TimmTower", "Tower", "VisionTower", "normalise", "tim
 
 
 def tower_of(visual: Any) -> Tower:
-    """Return the tower of an OpenCLIP model's image side, whose modules it takes over.
+    """Return the tower of an OpenCLIP model's image side, with which it shares its weights.
 
     Raises ModelError for a kind that gives no patches.
     """

@@ -100,6 +100,18 @@ class TestRoundTrip:
         assert nadir_folder.build(config).tower.channels == 512
 
 
+def test_quick_gelu_is_part_of_the_tower():
+    vit = {"image_size": 32, "layers": 2, "width": 64, "head_width": 32, "patch_size": 8}
+    nets = [
+        model(changed(tower__vision_cfg=vit, tower__quick_gelu=quick, picture__size=[32, 32]))
+        for quick in (True, False)
+    ]
+    nets[1].load_state_dict(nets[0].state_dict())
+    with torch.no_grad():
+        one, other = (net.image(torch.ones(1, 3, 32, 32)) for net in nets)
+    assert 1e-4 < (one - other).norm() < 0.5
+
+
 class TestWrongConfigurations:
     @pytest.mark.parametrize(
         ("changes", "says"),
@@ -107,6 +119,8 @@ class TestWrongConfigurations:
             ({"tower": ...}, "needs tower as an object"),
             ({"salad": [1]}, "needs salad as an object"),
             ({"tower__kind": "vgg"}, "tower must be"),
+            ({"tower__quick_gelu": "no"}, "tower must be"),
+            ({"tower__model": "resnet18"}, "model is no key of a tower of kind open_clip"),
             ({"tower__embed_dim": ...}, "open_clip cannot build it (KeyError: 'embed_dim')"),
             ({"tower__vision_cfg": {"depth": 3}}, "open_clip cannot build it (TypeError"),
             ({"tower__vision_cfg": {"timm_model_name": "hf-hub:a/b"}}, "timm has no model"),

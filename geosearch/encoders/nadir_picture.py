@@ -5,10 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from geosearch.encoders.file_options import INTERPOLATIONS, MOST_PIXELS, RESIZE_MODES
 from geosearch.errors import ModelError
-
-MOST_PIXELS = 4096  # a side
-INTERPOLATIONS, RESIZE_MODES = ("bicubic", "bilinear"), ("shortest", "longest", "squash")
 
 
 def check(picture: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ from PIL import Image
 torch = pytest.importorskip("torch")
 pytest.importorskip("open_clip")
 
+from safetensors.torch import save_file  # noqa: E402
 from tiny_model import nadir_config, write_nadir_model  # noqa: E402
 
 from geosearch.encoders import nadir_names, registry  # noqa: E402
@@ -20,7 +21,10 @@ from geosearch.encoders.nadir import NadirAwareEncoder  # noqa: E402
 from geosearch.encoders.names import parse  # noqa: E402
 from geosearch.errors import InputError, ModelError, UnknownNameError, WeightsError  # noqa: E402
 from geosearch.item import Item, Place  # noqa: E402
-from geosearch.nadir.towers import normalise  # noqa: E402
+from geosearch.nadir.fourier import NadirShape  # noqa: E402
+from geosearch.nadir.model import NadirModel  # noqa: E402
+from geosearch.nadir.salad import SHAPES  # noqa: E402
+from geosearch.nadir.towers import normalise, timm_tower  # noqa: E402
 
 TIMM = "nadir:vit_small_patch14_reg4_dinov2.lvd142m/small/file:/w.safetensors"
 PLACES = [Place(46, 8), None, Place(-23, 133), Place(46, 8.5)]
@@ -201,6 +205,20 @@ class TestNames:
             named = f"nadir:vit_base_patch14_reg4_dinov2.lvd142m/{size}/file:{tmp_path}/w.safetensors"
             info = registry.describe(named)
             assert (info.dimension, info.preprocessing["size"]) == (numbers + 128, [224, 224])
+
+    def test_a_tower_a_size_and_a_file_are_a_whole_model(self, tmp_path, items):
+        path = tmp_path / "whole.safetensors"
+        whole = NadirModel(timm_tower("test_vit"), SHAPES["small"], NadirShape()).eval()
+        save_file(whole.state_dict(), path)
+        named = f"nadir:test_vit/small/file:{path}?norm=inception&size=96&resize_mode=squash"
+        encoder = registry.load(named, "cpu")
+        prepared = [encoder.prepare(item) for item in items]
+        assert prepared[0].pixels.shape == (3, 96, 96)
+        with torch.inference_mode():
+            expected = whole.image(torch.stack([one.pixels for one in prepared]) / 127.5 - 1)
+        np.testing.assert_allclose(encoder.encode_parts(prepared).image, expected.numpy(), rtol=0, atol=2e-6)
+        with pytest.raises(ModelError, match="another model"):  # weights of one size, the name of another
+            registry.load(named.replace("/small/", "/base/"), "cpu")
 
     def test_the_list_has_the_one_that_comes_along(self):
         entry = next(m for m in registry.list_models() if m.name == "mini-nadir")

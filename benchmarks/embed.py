@@ -4,8 +4,10 @@ decoded, and vectors written.
     python benchmarks/embed.py --url postgresql://…/scratch [--model mini-clip] [--images 2000] [--pixels 256]
 
 The database must be migrated; the archive and space `benchmark` are made there and removed again. Pictures are JPEG
-files of random patches. `--model random:ViT-B-32` takes an architecture of open_clip with random weights, which costs
-what trained ones cost. Both are timed in turn, in the same process, so that a busy machine slows both; read the ratio.
+files of random patches; every other one has a nadir, the rest a footprint, which a model that reads places is given.
+Random weights cost what trained ones cost: `--model random:ViT-B-32` takes an architecture of open_clip, and
+`--model random:nadir/vit_base_patch14_reg4_dinov2.lvd142m/full` a nadir-aware one: a tower of timm, a size of SALAD.
+Both are timed in turn, in the same process, so that a busy machine slows both; read the ratio.
 """
 
 from __future__ import annotations
@@ -15,11 +17,15 @@ import json
 import statistics
 import tempfile
 import time
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import psycopg
 from PIL import Image
 
+from geosearch.catalog.footprints import box
 from geosearch.database.archives import ensure_archive, remove_archive
 from geosearch.database.connection import connect
 from geosearch.database.spaces import create_space, drop_space
@@ -27,8 +33,10 @@ from geosearch.embedding.identity import record_model
 from geosearch.embedding.run import decode_threads, embed
 from geosearch.encoders import registry
 from geosearch.encoders.base import Encoder
-from geosearch.item import Item
+from geosearch.item import Item, Place
 from geosearch.settings import settings
+
+ARCHIVE = SPACE = "benchmark"
 
 
 def write_pictures(folder: Path, count: int, pixels: int) -> list[Path]:
@@ -58,13 +66,58 @@ def random_model(architecture: str, folder: Path) -> str:
     return f"open_clip:local-dir:{folder}"
 
 
-def encoder_alone(encoder: Encoder, paths: list[Path]) -> tuple[float, float]:
+def random_nadir(tower: str, size: str, pixels: int, folder: Path) -> str:
+    """Write a folder with a nadir-aware model of random weights; return its name."""
+    from geosearch.encoders.nadir_folder import build, write_folder
+    from geosearch.nadir.fourier import NadirShape
+    from geosearch.nadir.salad import SHAPES
+
+    picture = {"size": [pixels] * 2, "mean": [0.5] * 3, "std": [0.25] * 3}
+    config = {
+        "tower": {"kind": "timm", "model": tower},
+        "picture": {**picture, "interpolation": "bicubic", "resize_mode": "shortest"},
+        "salad": asdict(SHAPES[size]),
+        "nadir": asdict(NadirShape()),
+    }
+    write_folder(folder / "nadir", build(config), config)
+    return f"nadir:local-dir:{folder / 'nadir'}"
+
+
+def catalogue(conn: psycopg.Connection[Any], paths: list[Path]) -> list[Place | None]:
+    """Catalogue pictures, with nadirs and footprints in turn; return the places they are to be encoded with."""
+    archive = ensure_archive(conn, ARCHIVE)
+    random = np.random.default_rng(1)
+    lats, lons = random.uniform(-51, 51, len(paths)), random.uniform(-178, 178, len(paths))
+    tiles = [box(lon - 1, lat - 1, lon + 1, lat + 1).wkt for lat, lon in zip(lats, lons, strict=True)]
+    with conn.cursor() as cursor:
+        cursor.executemany(
+            "insert into geosearch.image (archive_id, name, uri, reach_m, nadir, footprint)"
+            " values (%s, %s, %s, 0, st_makepoint(%s, %s), %s::geography)",
+            [
+                (archive, path.name, str(path), *((lon, lat, None) if i % 2 else (None, None, tiles[i])))
+                for i, (path, lat, lon) in enumerate(zip(paths, lats.tolist(), lons.tolist(), strict=True))
+            ],
+        )
+    conn.execute("analyze geosearch.image")
+    rows = conn.execute(
+        "select st_y(p::geometry), st_x(p::geometry) from geosearch.image i, geosearch.archive a,"
+        " geosearch.encoded_place(i.nadir, i.footprint, i.problems) p where a.id = i.archive_id and a.name = %s"
+        " order by i.id",
+        [ARCHIVE],
+    ).fetchall()
+    return [Place(*row) for row in rows]
+
+
+def encoder_alone(encoder: Encoder, paths: list[Path], places: list[Place | None]) -> tuple[float, float]:
     """Return images/s of the encoder with all pictures prepared, and of one thread preparing them."""
     step = settings().batch_size
+    if "place" not in encoder.info.reads:
+        places = [None] * len(paths)
+    items = [Item(image=path, place=place) for path, place in zip(paths, places, strict=True)]
     preparing = encoding = 0.0
     for i in range(0, len(paths), step):
         start = time.perf_counter()
-        prepared = [encoder.prepare(Item(image=path)) for path in paths[i : i + step]]
+        prepared = [encoder.prepare(item) for item in items[i : i + step]]
         preparing += time.perf_counter() - start
         start = time.perf_counter()
         encoder.encode_prepared(prepared)
@@ -80,36 +133,35 @@ def main() -> None:
     arguments.add_argument("--images", type=int, default=2000)
     arguments.add_argument("--pixels", type=int, default=256)
     arguments.add_argument("--rounds", type=int, default=3)
+    arguments.add_argument("--size", type=int, default=224, help="pixels that a random nadir-aware model takes")
+    arguments.add_argument("--device", help="cpu, cuda, …; the setting by default")
     given = arguments.parse_args()
     with tempfile.TemporaryDirectory() as name, connect(given.url, autocommit=True) as conn:
         folder = Path(name)
         model = given.model
-        if model.startswith("random:"):
+        if model.startswith("random:nadir/"):
+            model = random_nadir(*model.split("/")[1:], given.size, folder)
+        elif model.startswith("random:"):
             model = random_model(model.removeprefix("random:"), folder)
         paths = write_pictures(folder, given.images, given.pixels)
-        encoder = registry.load(model)
+        encoder = registry.load(model, given.device)
         encoder.encode([Item(image=path) for path in paths[:64]])  # warm
         try:
-            archive = ensure_archive(conn, "benchmark")
-            with conn.cursor() as cursor:
-                cursor.executemany(
-                    "insert into geosearch.image (archive_id, name, uri, reach_m) values (%s, %s, %s, 0)",
-                    [(archive, path.name, str(path)) for path in paths],
-                )
-            create_space(conn, "benchmark", encoder.info.dimension, record_model(conn, encoder.info))
+            places = catalogue(conn, paths)
+            create_space(conn, SPACE, encoder.info.dimension, record_model(conn, encoder.info))
             alone, one_thread, whole, shares = [], [], [], []
             for _ in range(given.rounds):
-                rates = encoder_alone(encoder, paths)
+                rates = encoder_alone(encoder, paths, places)
                 alone.append(rates[0])
                 one_thread.append(rates[1])
-                conn.execute("truncate geosearch.space_benchmark")
-                counts = embed(given.url, "benchmark", "benchmark", encoder=encoder)
+                conn.execute(f"truncate geosearch.space_{SPACE}")
+                counts = embed(given.url, SPACE, ARCHIVE, encoder=encoder)
                 assert counts.embedded == len(paths)
                 whole.append(len(paths) / counts.seconds["total"])
                 shares.append(counts.shares)
         finally:
-            drop_space(conn, "benchmark")
-            remove_archive(conn, "benchmark")
+            drop_space(conn, SPACE)
+            remove_archive(conn, ARCHIVE)
             conn.execute("delete from geosearch.model where name = %s", [model])
     print(
         f"{given.model}: {len(paths)} pictures of {given.pixels} × {given.pixels}, {decode_threads()} decoding threads"

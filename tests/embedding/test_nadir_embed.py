@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
 from embedding_archive import Archive, archive, catalogue, model, picture
+from tiny_model import write_nadir_model
 
 from geosearch.catalog.footprints import box
 from geosearch.catalog.problems import IMPOSSIBLE_NADIR
@@ -15,6 +17,7 @@ from geosearch.database.spaces import create_space, drop_space, get_space
 from geosearch.embedding.identity import record_model
 from geosearch.embedding.run import EmbedCounts, embed
 from geosearch.embedding.write import VectorWriter
+from geosearch.encoders import registry
 from geosearch.encoders.base import ModelInfo, Vectors
 from geosearch.geometry import unit_vectors
 from geosearch.item import Item, Place
@@ -196,3 +199,23 @@ def test_a_missing_file_keeps_the_vector_that_was_there(placed: Placed) -> None:
     assert placed.embed() == (1, 0, 0, 0)
     assert placed.kept()["a"] == (10, 31)
     assert placed.archive.rejects() == {}
+
+
+def test_a_nadir_aware_model_by_its_name_gives_what_it_gives_alone(archive: Archive, tmp_path: Path) -> None:
+    name = write_nadir_model(tmp_path / "nadir")
+    info = registry.describe(name)
+    create_space(archive.conn, "aware", info.dimension, record_model(archive.conn, info))
+    places = {"a": Place(10, 30), "bb": Place(-60, 170), "ccc": None}
+    for image, place in places.items():
+        row = archive.save(image, 1)  # the same picture thrice
+        if place is not None:
+            archive.conn.execute(
+                "update geosearch.image set nadir = st_makepoint(%s, %s) where id = %s", [place.lon, place.lat, row]
+            )
+    assert embed(archive.url, "aware").embedded == 3
+    direct = registry.load(name, "cpu").encode([Item(image=picture(1), place=place) for place in places.values()])
+    stored = archive.vectors("aware")
+    for vector, image in zip(direct, places, strict=True):
+        assert stored[image] == pytest.approx(vector, abs=1e-3)
+    assert max(direct[0] @ direct[1], direct[0] @ direct[2]) < 0.999  # the place does make a difference
+    assert embed(archive.url, "aware").unchanged == 3

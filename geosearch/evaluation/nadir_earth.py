@@ -69,6 +69,7 @@ def make(conn: psycopg.Connection[Any], folder: Path, size: Size | None = None, 
     (what is done, done, of). Raises InputError where an archive of that name is someone else's.
     """
     size, tell = size or Size(), tell or (lambda _what, _done, _of: None)
+    _check_names(conn)
     tiles = archive.plan_tiles(size.tiles)
     into = folder / f"tiles-{size.tiles}-v{VERSION}"
     index = archive.write_tiles(into, tiles, lambda done, of: tell("tiles cut", done, of))
@@ -78,6 +79,16 @@ def make(conn: psycopg.Connection[Any], folder: Path, size: Size | None = None, 
         _photographs(conn, folder, name, size.photographs, tiles, LAWS[law], [size.seed, number], size.tiles, tell)
     for number, (law, name) in enumerate(fit_archives().items()):
         _photographs(conn, folder, name, size.fit, seen, LAWS[law], [size.seed, 10 + number], size.tiles, tell)
+
+
+def _check_names(conn: psycopg.Connection[Any]) -> None:
+    ours = {TILES, *archives().values(), *fit_archives().values()}
+    for found in list_archives(conn):
+        if found.name in ours and MARK not in found.properties:
+            raise InputError(
+                f"archive {found.name} was not made by this benchmark; "
+                f"rename or remove it: geosearch archive remove {found.name}"
+            )
 
 
 def _on_seen_ground(tiles: archive.Tiles) -> archive.Tiles:
@@ -149,10 +160,6 @@ def _catalogue(
     """Catalogue a GeoJSON index, unless that was done; an archive of another size makes room."""
     key = index.parent.name
     there = next((found for found in list_archives(conn) if found.name == name), None)
-    if there is not None and MARK not in there.properties:
-        raise InputError(
-            f"archive {name} was not made by this benchmark; rename or remove it: geosearch archive remove {name}"
-        )
     if there is not None and there.properties[MARK] != key:
         remove_archive(conn, name)
     elif there is not None and (there.images, there.root) == (images, str(index.parent.absolute())):

@@ -94,7 +94,8 @@ def _offsets(report: dict[str, Any]) -> Any:
     axes.set(xlabel="from the nadir to the middle of what is seen (km)", ylabel="R@1 (%)", ylim=(0, 100))
     axes.set_xlim(left=0)
     axes.grid(alpha=0.25)
-    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize="small")
+    if axes.lines:  # few photographs make no band
+        axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize="small")
     return figure
 
 

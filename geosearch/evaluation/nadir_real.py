@@ -66,12 +66,12 @@ def ranks(
     if source.null is None:
         raise InputError(f"{source.name} knows nothing of nadirs; name a model that does (--model)")
     parts: Any = encoder
-    found = parts.encode_parts([encoder.prepare(Item(image=one.path)) for one in photographs])
+    image = parts.image_vectors([encoder.prepare(Item(image=one.path)) for one in photographs])
     lat, lon = (np.array([one.nadir[i] for one in photographs]) for i in (0, 1))
     reach = 2_500_000.0
     near = distance_m(lat[:, None], lon[:, None], tiles.middle_lat, tiles.middle_lon) - tiles.cap_m <= reach
     queries = Queries(
-        found.image,
+        image,
         parts.nadir_vectors(lat, lon),
         source.null,
         source.scale,

@@ -23,8 +23,10 @@ def list_(
 
     Any architecture and tag of open_clip is a model: open_clip:ViT-B-32/laion2b_s34b_b79k. So is a weights file
     (open_clip:ViT-B-32/file:/path.pt?norm=openai, where norm is openai, imagenet or inception, or mean=r,g,b&std=r,g,b)
-    and a folder with open_clip_config.json (open_clip:local-dir:/folder). A name may end in @ and the first digits of
-    the weights' SHA-256, which are then insisted upon.
+    and a folder with open_clip_config.json (open_clip:local-dir:/folder). Nadir-aware models are a folder that training
+    wrote (nadir:local-dir:/folder), or timm's name of a tower, SALAD's size and the file of all weights
+    (nadir:vit_small_patch14_reg4_dinov2.lvd142m/small/file:/path.safetensors?size=322). A name may end in @ and the
+    first digits of the weights' SHA-256, which are then insisted upon.
     """
     from geosearch.encoders import registry
 

@@ -97,7 +97,8 @@ comment on column geosearch.query.image is 'A picture to look for: the bytes of 
 comment on column geosearch.query.image_uri is
     'A picture to look for: a file in the folder of an archive, or an https address that the worker may fetch.';
 comment on column geosearch.query."like" is 'A picture to look for: the id of a catalogued image.';
-comment on column geosearch.query.near is 'Only images that may show something near this place.';
+comment on column geosearch.query.near is
+    'Only images that may show something near this place. A point is also the nadir of the picture, for a model that reads nadirs.';
 comment on column geosearch.query.radius_m is 'How near, in metres; used with near only.';
 comment on column geosearch.query.k is 'How many answers at most.';
 comment on column geosearch.query.lambda is

@@ -72,12 +72,16 @@ def test_what_the_documents_say_runs(demo, conn):
     tile = demo.asked[0].anywhere.results[0].name
     check_shell(how_to, [("N46.0E008.1", tile)])
 
+    nadirs = DOCS / "how-to" / "nadir.md"
+    check_shell(nadirs)
+    check_python(nadirs)
+
     composed = DOCS / "how-to" / "compose.md"
     check_python(composed)
     check_shell(composed)
     assert Path("sweep.html").read_text("utf-8").count("<section>") == 11
 
-    for block in [*blocks(composed, "sql"), *blocks(tutorial, "sql")]:
+    for block in [*blocks(nadirs, "sql"), *blocks(composed, "sql"), *blocks(tutorial, "sql")]:
         assert conn.execute(block).fetchall(), block
     conn.rollback()
     check_python(tutorial)

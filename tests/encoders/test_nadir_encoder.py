@@ -257,6 +257,30 @@ class TestFolders:
             registry.load(name, "cpu")
 
 
+class TestMiniNadir:
+    def test_it_comes_along(self):
+        spec, info = parse("mini-nadir"), registry.describe("mini-nadir")
+        assert (info.dimension, info.preprocessing["size"]) == (896, [96, 96])
+        assert sum(file.stat().st_size for file in spec.folder.iterdir()) < 10e6
+        entry = next(m for m in registry.list_models() if m.name == "mini-nadir")
+        assert (entry.dimension, entry.available) == (896, True)
+
+    def test_its_nadirs_are_the_less_alike_the_farther_apart(self):
+        encoder = registry.load("mini-nadir", "cpu")
+        rng = np.random.default_rng(1)
+        start = np.radians([np.degrees(np.arcsin(rng.uniform(-0.8, 0.8, 300))), rng.uniform(-180, 180, 300)])
+        course = rng.uniform(0, 2 * np.pi, 300)
+        here, likeness = encoder.nadir_vectors(*np.degrees(start)), []
+        for arc in np.array([50, 200, 500, 1000, 2000, 4000]) / 6371:
+            lat = np.arcsin(np.sin(start[0]) * np.cos(arc) + np.cos(start[0]) * np.sin(arc) * np.cos(course))
+            east = np.sin(course) * np.sin(arc) * np.cos(start[0])
+            lon = start[1] + np.arctan2(east, np.cos(arc) - np.sin(start[0]) * np.sin(lat))
+            there = encoder.nadir_vectors(np.degrees(lat), (np.degrees(lon) + 180) % 360 - 180)
+            likeness.append(float((here * there).sum(1).mean()))
+        assert np.all(np.diff(likeness) < -0.01), likeness
+        assert likeness[0] > 0.95
+
+
 def test_a_batch_that_does_not_fit_is_halved_until_it_does():
     seen = []
 

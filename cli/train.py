@@ -127,9 +127,9 @@ def nadir(
     ] = 3,
     steps: Annotated[
         int, typer.Option("--steps", min=1, help="Steps in all; a longer run goes on from a shorter.")
-    ] = 4000,
+    ] = 3500,
     batch: Annotated[int, typer.Option("--batch", min=2, help="Pairs a step, in all processes together.")] = 96,
-    rate: Annotated[float, typer.Option("--learning-rate", min=0, help="Learning rate of what is new.")] = 1e-3,
+    rate: Annotated[float, typer.Option("--learning-rate", min=0, help="Learning rate of what is new.")] = 5e-4,
     tower_rate: Annotated[float, typer.Option("--tower-rate", min=0, help="The tower's share of it.")] = 0.3,
     precision: Annotated[
         str, typer.Option("--precision", help="bf16, fp16, or off for single precision throughout.")

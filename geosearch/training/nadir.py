@@ -15,7 +15,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from geosearch.errors import InputError
 from geosearch.nadir.loss import multi_similarity
 from geosearch.nadir.model import NadirModel, follow
 from geosearch.nadir.towers import normalise
@@ -86,12 +85,14 @@ def learn(
     """Return the averaged model after options.steps steps; resume is what keep was given.
 
     mean, std: of the pixels, in 0 … 1. report hears what every 25 steps gave, keep is called every `every` steps:
-    both in the first of several processes alone. Raises InputError where resume is of other options or tiles.
+    both in the first of several processes alone. Raises InputError where resume is of other options.
     """
     course = Course(tiles, photos, mean, std, options, device, ranks or Ranks())
     if resume is not None:
         options.check_resumed(resume["options"], "the checkpoint")
     state = _start(model, course, resume)
+    if len(state.groups) != len(tiles):  # of other tiles: the weights are good, the clusters are not
+        state.groups = clusters(state.average, course)
     began, spent = time.monotonic(), state.seconds
     sums: Record = {}
     count = 0
@@ -153,7 +154,9 @@ def clusters(model: NadirModel, course: Course) -> NDArray[np.int64]:
     groups = np.zeros(n, np.int64)
     if ranks.first:
         count = min(options.clusters, max(1, n // 8))
-        means = faiss.Kmeans(vectors.shape[1], count, niter=15, seed=options.seed, spherical=True)
+        means = faiss.Kmeans(
+            vectors.shape[1], count, niter=15, seed=options.seed, spherical=True, min_points_per_centroid=1
+        )
         means.train(vectors)
         groups = np.asarray(means.index.search(vectors, 1)[1][:, 0], np.int64)
     return ranks.share(torch.from_numpy(groups).to(course.device)).cpu().numpy()
@@ -172,15 +175,13 @@ def _step(state: State, part: Part, course: Course) -> Record:
     # The loss takes its own care of precision, and sees the vectors of the whole batch.
     whole_both, whole_image = ranks.halves(own.both), ranks.halves(own.image)
     both = multi_similarity(whole_both, positive, negative, base=options.base)
-    image = multi_similarity(whole_image, positive, negative, base=options.base)
-    loss = options.both_weight * both + options.image_weight * image
-    told: Record = {"both": both.item(), "image": image.item()}
-    if options.contrast:
+    if options.image_loss == "contrast":
         n = len(whole_image) // 2
-        sharp = torch.tensor(1 / options.temperature, device=device)
-        contrast = info_nce(whole_image[n:], whole_image[:n], sharp, negative[n:, :n])
-        loss = loss + options.contrast * contrast
-        told["contrast"] = contrast.item()
+        sharpness = torch.tensor(1 / options.temperature, device=device)
+        image = info_nce(whole_image[n:], whole_image[:n], sharpness, negative[n:, :n])
+    else:
+        image = multi_similarity(whole_image, positive, negative, base=options.base)
+    loss = options.both_weight * both + options.image_weight * image
     state.optimizer.zero_grad(set_to_none=True)
     state.scaler.scale(loss).backward()
     ranks.add_gradients(state.model)
@@ -190,7 +191,7 @@ def _step(state: State, part: Part, course: Course) -> Record:
     state.scaler.update()
     follow(state.average, state.model, min(options.average, (state.step + 1) / (state.step + 11)))
     scale = state.model.fusion.log_scale.exp().item()
-    return {"loss": loss.item(), **told, "scale": scale,
+    return {"loss": loss.item(), "both": both.item(), "image": image.item(), "scale": scale,
             "right": _right(whole_both), "image right": _right(whole_image)}  # fmt: skip
 
 
@@ -222,11 +223,6 @@ def _start(model: NadirModel, course: Course, resume: dict[str, Any] | None) -> 
     state = State(model, average, optimizer, scaler, np.zeros(len(course.tiles), np.int64))
     if resume is not None:
         state.groups = resume["groups"].numpy()
-        if len(state.groups) != len(course.tiles):
-            raise InputError(
-                f"the checkpoint is of a run on {len(state.groups)} tiles, and now there are {len(course.tiles)}; "
-                "the archive or the held-out ground changed: begin another run in another folder"
-            )
         model.load_state_dict(resume["model"])
         average.load_state_dict(resume["average"])
         optimizer.load_state_dict(resume["optimizer"])

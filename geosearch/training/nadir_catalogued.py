@@ -28,10 +28,12 @@ _PHOTOS = """
     from geosearch.image i join geosearch.archive a on a.id = i.archive_id
     where i.archive_id = any(%s) and i.footprint is not null and cardinality(i.problems) = 0 order by i.id
 """
+# The index is on coalesce(footprint, nadir).
 _PAIRS = """
     select p.id, t.id, st_asbinary(t.footprint::geometry)
-    from geosearch.image p join geosearch.image t on st_intersects(p.footprint, t.footprint)
-    where p.id = any(%s) and t.archive_id = %s and t.id <> p.id and cardinality(t.problems) = 0 order by p.id, t.id
+    from geosearch.image p join geosearch.image t on st_intersects(p.footprint, coalesce(t.footprint, t.nadir))
+    where p.id = any(%s) and t.archive_id = %s and t.id <> p.id and t.footprint is not null
+    and cardinality(t.problems) = 0 order by p.id, t.id
 """
 _BLOCK = 500  # photographs a question
 

@@ -10,25 +10,26 @@ from typing import Any
 from geosearch.errors import InputError
 
 PRECISIONS = ("bf16", "fp16", "off")
+IMAGE_LOSSES = ("contrast", "similarity")
 
 
 @dataclass(frozen=True)
 class Options:
     """A batch depends on these, its step and the clusters alone."""
 
-    steps: int = 4000
+    steps: int = 3500
     batch: int = 96  # pairs, in all processes together
-    learning_rate: float = 1e-3  # of what is new
+    learning_rate: float = 5e-4  # of what is new
     tower_rate: float = 0.3  # the tower's share of it
     weight_decay: float = 0.01
-    warmup: int = 100
+    warmup: int = 50
     decay: float = 0.3  # the share of the steps, at the end, over which the learning rate falls to nothing
     trainable: int | None = 3  # blocks of the tower, from its end; None: all
     both_weight: float = 1.0  # of the multi-similarity loss on the vector of image and nadir
-    image_weight: float = 1.0  # of the same loss on the image's vector alone
-    contrast: float = 0.0  # of an InfoNCE between tiles and photographs, on the image's vector alone
-    temperature: float = 0.07  # of that
-    base: float = 0.0  # of the multi-similarity loss: the similarity that divides right from wrong
+    base: float = 0.0  # of that loss: the similarity that divides right from wrong
+    image_weight: float = 1.0  # of the loss on the image's vector alone, so that it is of use without a nadir
+    image_loss: str = "contrast"  # InfoNCE between tiles and photographs; or "similarity", the same loss again
+    temperature: float = 0.07  # of InfoNCE
     unknown: float = 0.1  # the share of photographs whose nadir is withheld
     uniform: float = 0.25  # the share of simulated photographs from any distance up to the horizon
     hard: float = 0.5  # the share of batches that are drawn from one cluster of tiles that look and lie alike
@@ -44,10 +45,14 @@ class Options:
         """Raise InputError for what no run can be made of."""
         if self.precision not in PRECISIONS:
             raise InputError(f"the precision {self.precision!r} is none of {', '.join(PRECISIONS)}")
+        if self.image_loss not in IMAGE_LOSSES:
+            raise InputError(f"the image's loss {self.image_loss!r} is none of {', '.join(IMAGE_LOSSES)}")
+        if not 0 < self.temperature < math.inf:
+            raise InputError(f"temperature is {self.temperature}; give a number above 0")
         for name in ("unknown", "uniform", "hard", "catalogued", "overlap", "decay", "average"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"{name} is {getattr(self, name)}; give a number from 0 to 1")
-        for name in ("learning_rate", "tower_rate", "both_weight", "image_weight", "contrast", "temperature"):
+        for name in ("learning_rate", "tower_rate", "both_weight", "image_weight"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise InputError(f"{name} is {getattr(self, name)}; give 0 or more")
         for name in ("steps", "batch", "clusters", "cluster_every", "warmup"):

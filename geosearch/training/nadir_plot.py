@@ -11,7 +11,7 @@ from geosearch.evaluation.extra import matplotlib
 from geosearch.whole_files import write_whole
 
 SIZE, DPI = (8.0, 6.0), 120  # inches, pixels an inch
-LOSSES = ("loss", "both", "image", "contrast")
+LOSSES = ("loss", "both", "image")
 SHARES = {"right": "image and nadir", "image right": "image alone"}
 
 
@@ -34,8 +34,7 @@ def plot_log(log: Path, path: Path) -> None:
     above, below = figure.subplots(2, 1, sharex=True)
     steps = [record["step"] for record in records]
     for name in LOSSES:
-        if name in records[0]:
-            above.plot(steps, [record.get(name) for record in records], linewidth=1.2, label=name)
+        above.plot(steps, [record[name] for record in records], linewidth=1.2, label=name)
     for name, label in SHARES.items():
         below.plot(steps, [100 * record[name] for record in records], linewidth=1.2, label=label)
     above.set_ylabel("loss")

@@ -85,8 +85,8 @@ def _open_clip(name: str) -> tuple[Tower, Config, Config]:
     if name.startswith(f"{FEATURES}:"):
         raise ModelError(f"{name}: name the model itself, {name.removeprefix(FEATURES + ':')}; its tower is taken")
     encoder: Any = registry.load(name, "cpu")
-    plan = encoder.plan
-    if not hasattr(encoder, "_model") or "model_cfg" not in getattr(plan, "config", {}):
+    plan = getattr(encoder, "plan", None)
+    if plan is None or "model_cfg" not in getattr(plan, "config", {}):
         raise ModelError(f"{name} has no image tower; name mini-clip, remoteclip:…, open_clip:… or timm:…")
     cfg = plan.config["model_cfg"]
     facts = {"kind": "open_clip", "embed_dim": cfg["embed_dim"], "vision_cfg": deepcopy(cfg["vision_cfg"])}

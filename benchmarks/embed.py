@@ -19,7 +19,7 @@ import tempfile
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import psycopg
@@ -108,21 +108,32 @@ def catalogue(conn: psycopg.Connection[Any], paths: list[Path]) -> list[Place | 
     return [Place(*row) for row in rows]
 
 
-def encoder_alone(encoder: Encoder, paths: list[Path], places: list[Place | None]) -> tuple[float, float]:
-    """Return images/s of the encoder with all pictures prepared, and of one thread preparing them."""
+class Alone(NamedTuple):
+    """The encoder without the run: images/s of it and of one thread preparing, and processor seconds an image."""
+
+    encoding: float
+    preparing: float
+    encoding_cpu: float
+    preparing_cpu: float
+
+
+def encoder_alone(encoder: Encoder, paths: list[Path], places: list[Place | None]) -> Alone:
+    """Encode all pictures, a batch at a time, each batch prepared before the clock runs."""
     step = settings().batch_size
     if "place" not in encoder.info.reads:
         places = [None] * len(paths)
     items = [Item(image=path, place=place) for path, place in zip(paths, places, strict=True)]
-    preparing = encoding = 0.0
+    clocks = time.perf_counter, time.process_time
+    spent = np.zeros((2, 2))  # preparing and encoding; by the clock and of the processors
     for i in range(0, len(paths), step):
-        start = time.perf_counter()
+        start = [clock() for clock in clocks]
         prepared = [encoder.prepare(item) for item in items[i : i + step]]
-        preparing += time.perf_counter() - start
-        start = time.perf_counter()
+        between = [clock() for clock in clocks]
         encoder.encode_prepared(prepared)
-        encoding += time.perf_counter() - start
-    return len(paths) / encoding, len(paths) / preparing
+        end = [clock() for clock in clocks]
+        spent += np.diff([start, between, end], axis=0)
+    (preparing, preparing_cpu), (encoding, encoding_cpu) = spent / len(paths)
+    return Alone(1 / encoding, 1 / preparing, encoding_cpu, preparing_cpu)
 
 
 def main() -> None:
@@ -149,11 +160,9 @@ def main() -> None:
         try:
             places = catalogue(conn, paths)
             create_space(conn, SPACE, encoder.info.dimension, record_model(conn, encoder.info))
-            alone, one_thread, whole, shares = [], [], [], []
+            alone, whole, shares = [], [], []
             for _ in range(given.rounds):
-                rates = encoder_alone(encoder, paths, places)
-                alone.append(rates[0])
-                one_thread.append(rates[1])
+                alone.append(encoder_alone(encoder, paths, places))
                 conn.execute(f"truncate geosearch.space_{SPACE}")
                 counts = embed(given.url, SPACE, ARCHIVE, encoder=encoder)
                 assert counts.embedded == len(paths)
@@ -163,16 +172,20 @@ def main() -> None:
             drop_space(conn, SPACE)
             remove_archive(conn, ARCHIVE)
             conn.execute("delete from geosearch.model where name = %s", [model])
+    found = Alone(*(statistics.median(values) for values in zip(*alone, strict=True)))
+    share = {stage: statistics.median(one[stage] for one in shares) for stage in shares[0]}
+    ratio = statistics.median(w / a.encoding for w, a in zip(whole, alone, strict=True))
     print(
         f"{given.model}: {len(paths)} pictures of {given.pixels} × {given.pixels}, {decode_threads()} decoding threads"
     )
-    print(f"encoder alone   {statistics.median(alone):9.0f} images/s")
-    print(f"decoding, 1 thread {statistics.median(one_thread):6.0f} images/s")
-    print(f"whole run       {statistics.median(whole):9.0f} images/s")
-    ratio = statistics.median(w / a for w, a in zip(whole, alone, strict=True))
+    print(f"encoder alone      {found.encoding:8.0f} images/s, {1000 * found.encoding_cpu:7.2f} ms of processors each")
+    print(
+        f"decoding, 1 thread {found.preparing:8.0f} images/s, {1000 * found.preparing_cpu:7.2f} ms of processors each"
+    )
+    print(f"whole run          {statistics.median(whole):8.0f} images/s")
     print(f"whole run / encoder alone  {ratio:.2f}")
-    for stage in shares[0]:
-        print(f"  {stage:<7} {statistics.median(share[stage] for share in shares):6.1%} of the time")
+    for stage, value in share.items():
+        print(f"  {stage:<7} {value:6.1%} of the time")
 
 
 if __name__ == "__main__":

@@ -74,8 +74,9 @@ def main() -> None:
         with connect(url, autocommit=True) as conn:
             run = {"rows": len(wide.vectors), "about": wide.about, "queries": options.queries, "machine": machine(),
                    "date": time.strftime("%Y-%m-%d"), **store(conn, url, wide)}  # fmt: skip
-            codes = signs(conn, wide.vectors), signs(conn, wide.questions)
-            run["cases"] = [measure(conn, wide, codes, circle, k) for circle in (False, True) for k in KS]
+            cosines = wide.questions @ wide.vectors.T
+            agreeing = signs(conn, wide.questions) @ signs(conn, wide.vectors).T
+            run["cases"] = [measure(conn, wide, cosines, agreeing, circle, k) for circle in (False, True) for k in KS]
     finally:
         if not options.keep:
             load.drop(server, options.database)
@@ -126,9 +127,12 @@ def store(conn: psycopg.Connection[Any], url: str, wide: Wide) -> dict[str, Any]
 
 
 def measure(
-    conn: psycopg.Connection[Any], wide: Wide, codes: tuple[Floats, Floats], circle: bool, k: int
+    conn: psycopg.Connection[Any], wide: Wide, cosines: Floats, agreeing: Floats, circle: bool, k: int
 ) -> dict[str, Any]:
-    """Ask every question in every strategy in turn; return the figures of each. codes: rows' and questions'."""
+    """Ask every question in every strategy in turn; return the figures of each.
+
+    cosines: of questions and rows, (m, n). agreeing: bits of their codes that agree less those that do not, (m, n).
+    """
     ms: dict[str, list[float]] = {way: [] for way in STRATEGIES}
     recall: dict[str, list[float]] = {way: [] for way in (*STRATEGIES, "codes alone", "first by code")}
     shares = []
@@ -137,9 +141,9 @@ def measure(
         among = np.arange(len(wide.vectors))
         if circle:
             among = np.flatnonzero(distance_m(lat, lon, *wide.places.T) <= RADIUS_M)
-        right = set(among[np.argsort(-(wide.vectors[among] @ question), kind="stable")[:k]].tolist())
+        right = set(among[np.argsort(-cosines[number, among], kind="stable")[:k]].tolist())
         shares.append(len(among))
-        by_code = np.argsort(-(codes[0][among] @ codes[1][number]), kind="stable")
+        by_code = np.argsort(-agreeing[number, among], kind="stable")
         for name, first in (("codes alone", k), ("first by code", 30 * k + 200)):
             recall[name].append(len(right & set(among[by_code[:first]].tolist())) / len(right))
         given = {"space": SPACE, "query": "[" + ",".join(f"{x:.8g}" for x in question) + "]", "k": k,

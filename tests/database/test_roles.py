@@ -102,6 +102,7 @@ CHANGES = [
     "truncate geosearch.image cascade",
     "insert into geosearch.space_toy (image_id, embedding) values (1, '[1,2,3]')",
     "delete from geosearch.space_toy",
+    "insert into geosearch.embedded_place (image_id, space_id) values (1, 1)",
     "update geosearch.space set active = false",
     "delete from geosearch.reject",
     "delete from geosearch.installed_sql",
@@ -153,6 +154,12 @@ def test_an_ingester_fills_the_catalogue_and_spaces_but_makes_none(filled, login
         ).fetchone()[0]
         ingester.execute("update geosearch.image set uri = 'y.tif' where id = %s", [one])
         ingester.execute("insert into geosearch.space_toy (image_id, embedding) values (%s, '[1,0,0]')", [one])
+        ingester.execute(
+            "insert into geosearch.embedded_place (image_id, space_id, place)"
+            " select %s, id, 'POINT(1 2)' from geosearch.space",
+            [one],
+        )
+        ingester.execute("update geosearch.embedded_place set place = null")
         ingester.execute("insert into geosearch.model (name, dimension) values ('m', 3)")
         ingester.execute(
             "insert into geosearch.reject (archive_id, stage, reason) values (%s, 'embed', 'x')", [archive]

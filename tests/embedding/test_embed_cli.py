@@ -114,6 +114,7 @@ def test_models_are_listed_and_shown(run, archive: Archive) -> None:  # type: ig
     assert {
         "features:mini-clip",
         "mini-location",
+        "mini-nadir",
         "remoteclip:RN50",
         "remoteclip:ViT-B-32",
         "remoteclip:ViT-L-14",

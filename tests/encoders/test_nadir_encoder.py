@@ -16,7 +16,6 @@ from tiny_model import nadir_config, write_nadir_model  # noqa: E402
 
 from geosearch.encoders import nadir_names, registry  # noqa: E402
 from geosearch.encoders.base import seen_from  # noqa: E402
-from geosearch.encoders.memory import in_halves  # noqa: E402
 from geosearch.encoders.nadir import NadirAwareEncoder  # noqa: E402
 from geosearch.encoders.names import parse  # noqa: E402
 from geosearch.errors import InputError, ModelError, UnknownNameError, WeightsError  # noqa: E402
@@ -279,23 +278,3 @@ class TestMiniNadir:
             likeness.append(float((here * there).sum(1).mean()))
         assert np.all(np.diff(likeness) < -0.01), likeness
         assert likeness[0] > 0.95
-
-
-def test_a_batch_that_does_not_fit_is_halved_until_it_does():
-    seen = []
-
-    def run(batch):
-        seen.append(len(batch))
-        if len(batch) > 2:
-            raise torch.OutOfMemoryError
-        return 2 * batch
-
-    batch = torch.arange(7.0)[:, None]
-    assert torch.equal(in_halves(run, batch, "toy"), 2 * batch)
-    assert seen == [7, 4, 2, 2, 3, 2, 1]
-
-    def never(_):
-        raise torch.OutOfMemoryError
-
-    with pytest.raises(ModelError, match="toy: one item does not fit"):
-        in_halves(never, batch, "toy")

@@ -17,7 +17,7 @@ _BLOCK = re.compile(r"(<!-- table: (?P<name>[\w-]+) -->\n).*?(<!-- end -->)", re
 
 def tables(report: Mapping[str, Any]) -> dict[str, str]:
     """Return the Markdown tables of a report of `nadir_earth_run.run`, by name."""
-    made = {"model": _model(report), "priors": _priors(report), "baselines": _baselines(report)}
+    made = {"model": _model(report), "aims": _aims(report), "priors": _priors(report), "baselines": _baselines(report)}
     for law, found in report["laws"].items():
         made |= {
             f"ways-{law}": _ways(found["rows"]),
@@ -67,6 +67,25 @@ def _model(report: Mapping[str, Any]) -> str:
             f"offsets: half within {away['50%']:.0f} km, 95 % within {away['95%']:.0f}, all within {away['100%']:.0f}",
         ))  # fmt: skip
     return _table(("", ""), lines)
+
+
+def _aims(report: Mapping[str, Any]) -> str:
+    """What was aimed at before anything was measured, and what came: means of the regions."""
+    lines = []
+    for law, found in report["laws"].items():
+        mean = {row["way"]: row for row in found["rows"] if row["region"].startswith("mean of")}
+        if not mean:
+            continue
+        both, filtered = mean[CONCAT], mean[CONCAT_FILTER]
+        best = max((row["R@1"], way) for way, row in mean.items())
+        lines.append((
+            law,
+            f"{both['R@1 lead']:+.1f}{_interval(both, 'R@1 lead')}",
+            f"{filtered['R@100']:.1f}{_interval(filtered, 'R@100')}",
+            f"{best[1]}, {best[0]:.1f}",
+        ))  # fmt: skip
+    header = ("law", "R@1 of concat above image (aim: +2)", f"R@100 of {CONCAT_FILTER} (aim: 97)", "best way, R@1")
+    return _table(header, lines)
 
 
 def _ways(rows: Sequence[Row]) -> str:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -95,6 +95,16 @@ class Blend:
 Part = tuple[ArrayLike, ArrayLike, NDArray[np.bool_]]
 
 
+class _Block(NamedTuple):
+    """Cosines and log-ratios of all pairs (q, n), of right pairs (m,), and the query (m,) of each right one."""
+
+    cosines: NDArray[np.float32]
+    log_ratios: NDArray[np.float32]
+    right_cosines: Floats
+    right_log_ratios: Floats
+    rows: NDArray[np.int64]
+
+
 def fit_blend(parts: Iterable[Part]) -> Blend:
     """Return the weights of greatest likelihood: of drawing a right image of all, softmax over the database.
 
@@ -104,7 +114,7 @@ def fit_blend(parts: Iterable[Part]) -> Blend:
     InputError without a query, or where no finite sharpness above 0 is best: the cosine does not help.
     """
     blocks = [_block(*part) for part in parts]
-    blocks = [block for block in blocks if len(block[1])]
+    blocks = [block for block in blocks if len(block.cosines)]
     if not blocks:
         raise InputError("no query has both right and wrong images; there is nothing to fit the prior's weight to")
     at = np.array([20.0, 1.0])
@@ -136,24 +146,31 @@ def _bins() -> tuple[Floats, Floats]:
     return edges, (edges[:-1] + edges[1:]) / 2
 
 
-def _block(cosines: ArrayLike, log_ratios: ArrayLike, right: NDArray[np.bool_]) -> tuple[Any, NDArray[np.bool_]]:
-    x = np.stack([np.asarray(cosines, np.float32), np.asarray(log_ratios, np.float32)], axis=-1)
+def _block(cosines: ArrayLike, log_ratios: ArrayLike, right: NDArray[np.bool_]) -> _Block:
     usable = right.any(1) & ~right.all(1)
-    return x[usable], right[usable]
+    rows, _ = pair = np.nonzero(right[usable])
+    c, r = (np.asarray(values, np.float32)[usable] for values in (cosines, log_ratios))
+    return _Block(c, r, c[pair].astype(float), r[pair].astype(float), rows)
 
 
-def _likelihood(blocks: list[tuple[Any, NDArray[np.bool_]]], at: Floats) -> tuple[float, Floats, Floats]:
+def _likelihood(blocks: list[_Block], at: Floats) -> tuple[float, Floats, Floats]:
     """Return the mean log-likelihood, its gradient (2,) and the curvature (2, 2) of its tangent bound."""
     value, slope, curve, count = 0.0, np.zeros(2), np.zeros((2, 2)), 0
-    for x, right in blocks:
-        score = x @ at
-        score -= score.max(1, keepdims=True)
-        every = np.exp(score)
-        total, good = every.sum(1), np.where(right, every, 0).sum(1)
-        p, r = every / total[:, None], np.where(right, every, 0) / np.maximum(good, 1e-300)[:, None]
-        value += float(np.log(np.maximum(good, 1e-300) / total).sum())
-        mean = np.einsum("qn,qnf->qf", p, x)
-        slope += (np.einsum("qn,qnf->qf", r, x) - mean).sum(0)
-        curve += np.einsum("qn,qnf,qng->fg", p, x, x, optimize=True) - mean.T @ mean
-        count += len(x)
+    for c, r, right_c, right_r, rows in blocks:
+        # Single precision but for what is summed: the largest exponent of a query is 0.
+        score = np.float32(at[0]) * c + np.float32(at[1]) * r
+        top = score.max(1)
+        p = np.exp(score - top[:, None])
+        total = p.sum(1, dtype=float)
+        p /= total[:, None].astype(np.float32)
+        q = np.exp(at[0] * right_c + at[1] * right_r - top[rows])
+        good = np.maximum(np.bincount(rows, q), 1e-300)
+        q /= good[rows]
+        value += float(np.log(good / total).sum())
+        pc, pr = p * c, p * r
+        mean = np.stack([pc.sum(1, dtype=float), pr.sum(1, dtype=float)])
+        slope += [q @ right_c, q @ right_r] - mean.sum(1)
+        cc, cr, rr = (float(np.vdot(a, b)) for a, b in ((pc, c), (pc, r), (pr, r)))
+        curve += np.array([[cc, cr], [cr, rr]]) - mean @ mean.T
+        count += len(total)
     return value / count, slope / count, curve / count

@@ -251,6 +251,34 @@ def test_the_real_photographs_are_read(shared_data: Path) -> None:
     assert all(float(distance_m(*one.nadir, *one.centre)) < 600_000 for one in real)
 
 
+def test_the_command_prints_the_tables(
+    earth: tuple[Any, Path], report: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is measured is the library's; a document that is not there is told before any work."""
+    from geosearch_cli.evaluate_nadir_earth import nadir_earth as command
+    from geosearch_cli.main import app
+    from typer.testing import CliRunner
+
+    assert callable(command)
+    asked: dict[str, Any] = {}
+
+    def run(conn: Any, model: str, folder: Path, size: Any, choice: Any, tell: Any) -> dict[str, Any]:
+        asked.update(model=model, folder=folder, size=size, choice=choice)
+        tell("tiles encoded", 1, 2)
+        return report
+
+    monkeypatch.setattr("geosearch.evaluation.nadir_earth_run.run", run)
+    monkeypatch.setenv("GEOSEARCH_DATABASE_URL", earth[0].info.dsn)
+    options = ["--folder", str(tmp_path), "--tiles", "400", "--baseline", "colours", "--out", str(tmp_path / "a.json")]
+    shown = CliRunner().invoke(app, ["evaluate", "nadir-earth", *options])
+    assert shown.exit_code == 0, shown.output
+    assert "regions-horizon" in shown.stdout and "| **all** |" in shown.stdout
+    assert asked["model"] == "mini-nadir" and asked["size"].tiles == 400 and asked["choice"].baselines == ("colours",)
+    assert json.loads((tmp_path / "a.json").read_text())["tiles"] == report["tiles"]
+    lost = CliRunner().invoke(app, ["evaluate", "nadir-earth", "--document", str(tmp_path / "no.md")])
+    assert lost.exit_code == 1 and "no such document" in lost.output
+
+
 def test_a_connection_that_is_not_autocommit_will_do(database_url: str, tmp_path: Path) -> None:
     """What the demo's caller has and what another has: both end with all in the database."""
     with connect(database_url) as conn:

@@ -71,3 +71,17 @@ def test_a_tower_of_timm_with_the_weights_of_a_file(tmp_path, monkeypatch):
             begin(wrong, 0)
     with pytest.raises(GeosearchError, match="no image tower"):
         begin("mini-location", 0)
+
+
+def test_the_command_says_the_settings_of_mini_nadir():
+    from inspect import signature
+
+    from geosearch_cli.train import nadir
+
+    from geosearch.training.nadir_options import Options
+
+    said = {name: one.default for name, one in signature(nadir).parameters.items()}
+    ours = Options()
+    named = {"rate": "learning_rate", "share": "catalogued"}
+    for name in ("steps", "batch", "rate", "tower_rate", "trainable", "seed", "precision", "overlap", "share"):
+        assert said[name] == getattr(ours, named.get(name, name)), name

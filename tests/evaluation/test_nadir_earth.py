@@ -184,6 +184,14 @@ def test_tables_stand_in_a_document_and_figures_in_a_folder(report: dict[str, An
             assert picture.size[0] > 500
 
 
+def test_the_projects_own_document_is_one_that_a_run_fills(report: dict[str, Any]) -> None:
+    """Every place in it has a table, every table a place, and it shows the figures that are drawn."""
+    text = (Path(__file__).resolve().parents[2] / "docs" / "evaluation-nadir.md").read_text("utf-8")
+    made = {**tables(report), "real": "| |"}
+    assert fill(text, made).count("<!-- end -->") == text.count("<!-- table: ") == len(made)
+    assert all(f"images/{name}" in text for name in nadir_earth_plot.FIGURES)
+
+
 def test_documents_that_cannot_be_filled_are_told_apart(report: dict[str, Any], tmp_path: Path) -> None:
     """No place for a table; a place for one that was not measured; no document and no folder, before the work."""
     made = tables(report)

@@ -6,13 +6,15 @@ from typing import Annotated, Any
 
 import typer
 
-from . import evaluate_compose, evaluate_earth, evaluate_range
+from . import evaluate_compose, evaluate_earth, evaluate_nadir, evaluate_nadir_earth, evaluate_range
 from .common import JsonOption, emit, note
 
 app = typer.Typer(no_args_is_help=True, help="Measure models and methods.")
 app.add_typer(evaluate_range.app, name="range")
 app.command("compose")(evaluate_compose.compose)
 app.command("compose-earth")(evaluate_earth.compose_earth)
+app.command("nadir")(evaluate_nadir.nadir)
+app.command("nadir-earth")(evaluate_nadir_earth.nadir_earth)
 
 
 @app.callback()

@@ -37,16 +37,18 @@ class Answer(NamedTuple):
 
 
 def judge(
-    path: Path, photos: Images, tiles: Images, relevant: Sequence[NDArray[np.int64]]
+    path: Path, photos: Images, tiles: Images, judged: Images, relevant: Sequence[NDArray[np.int64]]
 ) -> tuple[Floats, dict[str, int]]:
-    """Return the rank (q,) of each photograph's first right answer in a file, and an account of it.
+    """Return the rank (q,) of each judged photograph's first right answer in a file, and an account of it.
 
-    relevant: the rows of the right tiles of each photograph. inf: no right answer, or no answer at all, which is
-    counted; NaN: nothing is right. A tile may have several ranks, as turned tiles have, and each uses up an answer.
-    Raises InputError, with the line, for a photograph or tile that is not catalogued, for a rank that is no number from
-    1 on, and for one that is given twice.
+    photos: all that the file may name; judged: the q of them of which relevant has the rows of the right tiles.
+    inf: no right answer, or no answer at all, which is counted; NaN: nothing is right. A tile may have several ranks,
+    as turned tiles have, and each uses up an answer. Raises InputError, with the line, for a photograph or tile that is
+    not catalogued, for a rank that is no number from 1 on, and for one that is given twice.
     """
     query, image = _by_name(photos, "photographs"), _by_name(tiles, "tiles")
+    among = {name: row for row, name in enumerate(judged.names.tolist())}
+    query = {name: among.get(name, NONE) for name in query}
     right = [frozenset(rows.tolist()) for rows in relevant]
     ranks = np.where([len(rows) > 0 for rows in right], np.inf, np.nan)
     taken: list[set[int]] = [set() for _ in right]
@@ -55,6 +57,8 @@ def judge(
         lines += 1
         q = _row(query, answer.query, "photograph", path, answer.line)
         i = _row(image, answer.image, "tile", path, answer.line)
+        if q == NONE:
+            continue
         if answer.rank in taken[q]:
             raise InputError(
                 f"{path}, line {answer.line}: rank {answer.rank} of {answer.query} was given before; number its "
@@ -63,8 +67,8 @@ def judge(
         taken[q].add(answer.rank)
         if i in right[q]:
             ranks[q] = min(ranks[q], answer.rank)
-    judged = ~np.isnan(ranks)
-    without = sum(1 for of, counted in zip(taken, judged, strict=True) if counted and not of)
+    counted = ~np.isnan(ranks)
+    without = sum(1 for of, counts in zip(taken, counted, strict=True) if counts and not of)
     return ranks, {"answers": lines, "photographs_without_answers": without}
 
 

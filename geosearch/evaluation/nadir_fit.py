@@ -38,6 +38,9 @@ class FittedPrior:
         return self.blend.score(cosine, self.distance.log_ratio(distance_m))
 
 
+Priors = Mapping[str, FittedPrior]  # by way: "prior", "concat+prior"
+
+
 def fit_priors(
     conn: psycopg.Connection[Any],
     photos: Images,
@@ -47,7 +50,7 @@ def fit_priors(
     most: int = MOST,
     seed: int = 1,
     progress: Callable[[int, int], None] | None = None,
-) -> dict[str, FittedPrior]:
+) -> Priors:
     """Return the prior of each way: distances of all right pairs, and weights of greatest likelihood.
 
     photos: not those that are measured with it: a prior fitted to its own questions proves nothing. most: photographs
@@ -74,14 +77,14 @@ def fit_priors(
     return {way: FittedPrior(distance, fit_blend(parts[way])) for way in ways}
 
 
-def write_priors(path: Path, priors: Mapping[str, FittedPrior], fitted_on: Mapping[str, Any]) -> None:
+def write_priors(path: Path, priors: Priors, fitted_on: Mapping[str, Any]) -> None:
     """Write priors as JSON. fitted_on: what they were fitted on, kept for people. Raises InputError."""
     first = next(iter(priors.values()))
     facts = {"fitted_on": dict(fitted_on), "ways": {way: asdict(prior.blend) for way, prior in priors.items()}}
     write_whole(path, (json.dumps(facts | {"distance": first.distance.facts()}) + "\n").encode())
 
 
-def read_priors(path: Path) -> dict[str, FittedPrior]:
+def read_priors(path: Path) -> Priors:
     """Return the priors of a file of `write_priors`, by way. Raises InputError for what is none."""
     try:
         facts = json.loads(path.read_text("utf-8"))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from geosearch.errors import InputError
 from geosearch.evaluation.nadir_data import Images
-from geosearch.geometry import EARTH_RADIUS_M, PHOTO_REACH_M, angle, unit_vectors
+from geosearch.geometry import EARTH_RADIUS_M, PHOTO_REACH_M, Floats, unit_vectors
 
 LEAST_M2 = 1.0  # footprints that only touch have an intersection of rounding's size
 GUARD = 0.0057  # distances on the spheroid are 0.9944 to 1.0045 times those on the sphere
@@ -85,8 +85,8 @@ def near(
     middle[bare] = tiles.core[bare]
     cap = np.where(bare, 0.0, tiles.cap_m)
     # Most tiles need no exact distance: a point of theirs is near enough, or the cap about them is too far.
-    accept = (radius_m + tiles.reach_m) * (1 - GUARD) - 1
-    reject = (radius_m + tiles.reach_m) * (1 + GUARD) + 1
+    near_enough = _cosine((radius_m + tiles.reach_m) * (1 - GUARD) - 1)
+    too_far = _cosine((radius_m + tiles.reach_m) * (1 + GUARD) + 1 + cap)
 
     def of(part: slice) -> list[NDArray[np.int64]]:
         some = photos.only(part)
@@ -94,8 +94,8 @@ def near(
         inside: list[NDArray[np.bool_]] = []
         ring: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
         for i, point in enumerate(at):
-            sure = EARTH_RADIUS_M * angle(tiles.core, point) <= accept  # False for a nadir that is not known
-            unsure = ~sure & (EARTH_RADIUS_M * angle(middle, point) - cap <= reject)
+            sure = tiles.core @ point >= near_enough  # False for a nadir that is not known
+            unsure = ~sure & (middle @ point >= too_far)
             inside.append(sure)
             ring.append((np.full(int(unsure.sum()), i), np.flatnonzero(unsure)))
         photo, tile = (np.concatenate(side).astype(np.int64) for side in zip(*ring, strict=True))
@@ -109,6 +109,12 @@ def near(
         return [np.flatnonzero(one) for one in inside]
 
     return of
+
+
+def _cosine(metres: Floats) -> Floats:
+    """Return the cosines (n,) of distances on the sphere; beyond ±1 where no point, or every point, is so near."""
+    angle = metres / EARTH_RADIUS_M
+    return np.where(angle < 0, 2.0, np.where(angle >= np.pi, -2.0, np.cos(angle)))
 
 
 def _rows(images: Images, ids: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -164,7 +164,7 @@ class _Chunk:
         """
         image = self._images(block, rotations)
         turns = image.shape[1] // max(len(block), 1)
-        cosines: dict[str, Singles] = {IMAGE: image}
+        cosines: dict[str, NDArray[Any]] = {IMAGE: image}
         nadirs = None if block.nadir is None else np.asarray(block.nadir, np.float32)
         if self.nadir is not None and nadirs is not None and self.null is not None:
             for name, of in ((CONCAT, self.nadir @ nadirs.T), (UNKNOWN, (self.null @ nadirs.T)[None])):
@@ -175,7 +175,7 @@ class _Chunk:
         outside = np.repeat(self._outside(block), turns, axis=1) if any(_filters(way) for way in ways) else None
         distance = None
         for way in ways:
-            scores: NDArray[Any] = cosines[_cosine(way)]
+            scores = cosines[_cosine(way)]
             if _weighs(way):
                 if distance is None:
                     distance = np.repeat(self._distance(block), turns, axis=1)

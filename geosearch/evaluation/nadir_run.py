@@ -141,9 +141,11 @@ def write_csv(path: Path, table: Sequence[dict[str, Any]]) -> None:
 
 
 def printed(table: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the rows with the columns that people look at first, each interval in one."""
+    """Return the rows and columns that people look at first, each interval in one."""
     shown = []
     for row in table:
+        if row["ground"] == nadir_table.OTHER and row["region"] != nadir_table.ALL:
+            continue
         line = {name: row[name] for name in ("region", "ground", "photographs", "way")}
         line |= {f"R@{k}": f"{row[f'R@{k}']:.1f}" for k in nadir_table.KS}
         line["R@1 between"] = _between(row, "R@1")

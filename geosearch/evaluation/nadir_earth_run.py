@@ -74,7 +74,9 @@ def run(
     tiles = read_images(conn, [nadir_earth.TILES])
     source = FromModel(encoder, folder / "vectors")
     _encode(source, tiles, step(f"tiles encoded by {model}"))
-    fitted = {name: fit_priors(conn, some, tiles, source) for name, some in _fit_sets(conn).items()}
+    fit_sets = _fit_sets(conn)
+    fitted = {name: fit_priors(conn, some, tiles, source) for name, some in fit_sets.items()}
+    baselines = {other.info.name: _baseline(conn, other, folder, tiles, fit_sets[TRAINING], step) for other in others}
     report: dict[str, Any] = {
         "model": model,
         "weights_sha256": encoder.info.weights_sha256,
@@ -94,7 +96,7 @@ def run(
             prior: again.recall(source, (PRIOR, CONCAT_PRIOR), priors) for prior, priors in fitted.items()
         }
         found["baselines"] = {
-            other.info.name: again.baseline(conn, other, folder, _fit_sets(conn)[TRAINING], step) for other in others
+            name: again.recall(by, [IMAGE, FILTER, *priors], priors) for name, (by, priors) in baselines.items()
         }
         if choice.rotations:
             found["rotations"] = {}
@@ -136,17 +138,17 @@ class _Again:
         right = [set(self.relevant[i].tolist()) for i in self.some]
         return {way: _percent(first_hits(best[way].tolist(), right)) for way in ways}
 
-    def baseline(
-        self, conn: psycopg.Connection[Any], encoder: Encoder, folder: Path, fit: Images, step: Step
-    ) -> dict[str, dict[str, float]]:
-        """Return Recall@k of a model that knows no nadirs: alone, with the filter, and with a prior fitted for it."""
-        source = FromModel(encoder, folder / "vectors")
-        _encode(source, self.tiles, step(f"tiles encoded by {encoder.info.name}"))
-        try:
-            priors = fit_priors(conn, fit, self.tiles, source, (PRIOR,))
-        except InputError:  # its cosine does not help: there is no weight for a prior beside it
-            priors = {}
-        return self.recall(source, [IMAGE, FILTER, *priors], priors)
+
+def _baseline(
+    conn: psycopg.Connection[Any], encoder: Encoder, folder: Path, tiles: Images, fit: Images, step: Step
+) -> tuple[FromModel, Mapping[str, FittedPrior]]:
+    """Return the vectors of a model that knows no nadirs, and the prior that is fitted for it."""
+    source = FromModel(encoder, folder / "vectors")
+    _encode(source, tiles, step(f"tiles encoded by {encoder.info.name}"))
+    try:
+        return source, fit_priors(conn, fit, tiles, source, (PRIOR,))
+    except InputError:  # its cosine does not help: there is no weight for a prior beside it
+        return source, {}
 
 
 def _encode(

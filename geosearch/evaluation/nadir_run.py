@@ -53,6 +53,7 @@ def by_vectors(
     progress: Progress | None = None,
 ) -> Measured:
     """Measure the photographs of an archive over the tiles of others, in some ways or in all that are possible."""
+    _check_archives(photos, tiles)
     chosen = list(dict.fromkeys(ways)) or default_ways(source, priors or {})
     measured = measure(
         conn,
@@ -76,6 +77,7 @@ def by_answers(
     progress: Progress | None = None,
 ) -> Measured:
     """Judge files of ranked answers, each a way of its file's name. Photographs need no file, only a footprint."""
+    _check_archives(photos, tiles)
     asked, known = read_images(conn, [photos]), read_images(conn, tiles)
     shown = asked.only(~np.isnan(asked.middle_lat))
     if not len(shown):
@@ -154,6 +156,11 @@ def printed(table: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         line["lead between"] = _between(row, "R@1 lead")
         shown.append(line)
     return shown
+
+
+def _check_archives(photos: str, tiles: Sequence[str]) -> None:
+    if photos in tiles:
+        raise InputError(f"archive {photos} both asks and is ranked: every image would find itself; rank other archives")
 
 
 def _between(row: dict[str, Any], name: str) -> str | None:

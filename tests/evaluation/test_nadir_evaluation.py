@@ -213,6 +213,8 @@ def test_nothing_to_measure_is_explained(case):
         nadir_run.by_vectors(case.conn, "blind", ["tiles"], case.source())
     with pytest.raises(InputError, match="there is no way"):
         case.ranks("sideways")
+    with pytest.raises(InputError, match="would find itself"):
+        nadir_run.by_vectors(case.conn, "photos", ["tiles", "photos"], case.source())
     with pytest.raises(InputError, match="proves nothing"):
         nadir_run.fit(case.conn, "photos", ["tiles"], case.source(), "photos")
 

@@ -160,7 +160,7 @@ def printed(table: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _check_archives(photos: str, tiles: Sequence[str]) -> None:
     if photos in tiles:
-        raise InputError(f"archive {photos} both asks and is ranked: every image would find itself; rank other archives")
+        raise InputError(f"archive {photos} both asks and is ranked: every image would find itself; rank others")
 
 
 def _between(row: dict[str, Any], name: str) -> str | None:

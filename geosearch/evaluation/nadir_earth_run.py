@@ -184,6 +184,7 @@ def _law(measured: Measured) -> dict[str, Any]:
         },
         "rows": rows(measured.ranks, photos, measured.relevant, len(measured.tiles)),
         "bands": _bands(measured, away, counted),
+        "nearest": _percent(nadir_real.nearest(photos, measured.tiles, measured.relevant)),
     }
 
 

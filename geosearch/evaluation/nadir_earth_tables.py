@@ -155,6 +155,9 @@ def _baselines(report: Mapping[str, Any]) -> str:
         for name, of in named.items():
             ways = [of.get(way) for way in (IMAGE, FILTER, PRIOR)]
             lines.append((law, name, *(f"{way[f'R@{k}']:.1f}" if way else "–" for way in ways for k in (1, 10))))
+        lines.append(
+            (law, "no picture: the nearest tile", *["–"] * 4, *(f"{found['nearest'][f'R@{k}']:.1f}" for k in (1, 10)))
+        )
     header = [f"R@{k}, {way}" for way in (IMAGE, FILTER, PRIOR) for k in (1, 10)]
     return _table(("law", "pictures by", *header), lines)
 

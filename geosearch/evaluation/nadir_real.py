@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import psycopg
+from numpy.typing import NDArray
 
 from geosearch.encoders.base import Encoder
 from geosearch.errors import InputError
@@ -17,7 +18,7 @@ from geosearch.evaluation.nadir_data import Images
 from geosearch.evaluation.nadir_vectors import VectorSource
 from geosearch.evaluation.nadir_ways import Prior, Queries, rank
 from geosearch.evaluation.recall import first_hits
-from geosearch.geometry import distance_m
+from geosearch.geometry import Floats, distance_m, unit_vectors
 from geosearch.item import Item
 
 COLUMNS = ("name", "nadir_lat", "nadir_lon", "centre_lat", "centre_lon")
@@ -58,7 +59,8 @@ def ranks(
     ways: Sequence[str],
     priors: Mapping[str, Prior],
 ) -> list[dict[str, Any]]:
-    """Return a row a photograph: name, km from nadir to middle, tiles that contain it, by way the rank of the first.
+    """Return a row a photograph: name, km from nadir to middle, tiles that contain it, by way the rank of the first,
+    "nearest" by the distance from the nadir alone, without a picture.
 
     encoder, source: of the same model, which reads places. Every tile is ranked. A rank is None where the way leaves
     all right tiles out. expected: the rank that a random order gives, (N + 1) / (m + 1).
@@ -88,16 +90,32 @@ def ranks(
         queries, lambda: source.blocks(tiles, tiles.place_lat, tiles.place_lon), ways, len(tiles), priors=priors
     )
     first = {way: first_hits(best[way].tolist(), right) for way in ways}
+    alone = _nearest(lat, lon, tiles, [np.array(sorted(rows), np.int64) for rows in right])
     return [
         {
             "name": one.path.stem,
             "offset_km": round(float(distance_m(*one.nadir, *one.centre)) / 1000),
             "tiles": len(right[i]),
             "expected": round((len(tiles) + 1) / (len(right[i]) + 1)) if right[i] else None,
+            "nearest": int(alone[i]) if np.isfinite(alone[i]) else None,
             **{way: int(first[way][i]) if np.isfinite(first[way][i]) else None for way in ways},
         }
         for i, one in enumerate(photographs)
     ]
+
+
+def nearest(photos: Images, tiles: Images, relevant: Sequence[NDArray[np.int64]]) -> Floats:
+    """Return the rank (q,) of the first relevant tile by its distance from the nadir alone; NaN where there is none."""
+    return _nearest(photos.nadir_lat, photos.nadir_lon, tiles, relevant)
+
+
+def _nearest(lat: Floats, lon: Floats, tiles: Images, relevant: Sequence[NDArray[np.int64]]) -> Floats:
+    points, ranks = unit_vectors(tiles.place_lat, tiles.place_lon), np.full(len(lat), np.nan)
+    for i, (eye, right) in enumerate(zip(unit_vectors(lat, lon), relevant, strict=True)):
+        if len(right):
+            near = points @ eye
+            ranks[i] = 1 + (near > near[right].max()).sum()
+    return ranks
 
 
 def _photograph(table: Path, line: int, row: dict[str, str]) -> Photograph:

@@ -158,6 +158,7 @@ def test_every_way_and_law_is_measured(report: dict[str, Any]) -> None:
         assert found["baselines"]["colours"]["image"]["R@1"] == whole["image"]["R@1"]
         assert found["priors"]["training"]["prior"]["R@1"] == whole["prior"]["R@1"]
         assert set(found["rotations"]) == {"shared", "used"}
+        assert found["nearest"]["R@1"] <= found["nearest"]["R@100"] and found["nearest"]["R@100"] > 50
         for k in (1, 5, 100):
             assert found["rotations"]["used"]["image"][f"R@{k}"] <= found["rotations"]["shared"]["image"][f"R@{k}"]
         assert found["counted"] + found["facts"]["photographs"] - found["facts"]["asked"] <= 40
@@ -248,6 +249,7 @@ def test_the_rank_of_the_first_tile_that_contains_the_middle(earth: tuple[Any, P
     found = nadir_real.ranks(conn, real, tiles, Pointer(), source, ("image", "filter", "concat"), {})  # type: ignore[arg-type]
     assert found[0]["image"] == found[0]["filter"] == found[0]["concat"] == 1
     assert found[0]["tiles"] >= 1 and found[0]["expected"] == round((len(tiles) + 1) / (found[0]["tiles"] + 1))
+    assert found[0]["nearest"] == 1 and found[1]["nearest"] is None
     assert found[1]["tiles"] == 0 and found[1]["image"] is None and found[1]["expected"] is None
     assert found[1]["offset_km"] == round(float(distance_m(plan.lat[row], plan.lon[row], -40, -120)) / 1000)
 

@@ -41,7 +41,6 @@ from geosearch.database.migrate import migrate
 from geosearch.database.reorder import restore_order
 from geosearch.database.spaces import create_space
 from geosearch.embedding.write import VectorWriter
-from geosearch.geometry import distance_m
 
 ROOT = Path(__file__).resolve().parent.parent
 SPACE, RADIUS_M = "wide", 2_500_000.0
@@ -73,7 +72,8 @@ def main() -> None:
         migrate(url)
         with connect(url, autocommit=True) as conn:
             run = {"rows": len(wide.vectors), "about": wide.about, "queries": options.queries, "machine": machine(),
-                   "date": time.strftime("%Y-%m-%d"), **store(conn, url, wide)}  # fmt: skip
+                   "date": time.strftime("%Y-%m-%d"), "load_average": os.getloadavg()[0],
+                   **store(conn, url, wide)}  # fmt: skip
             cosines = wide.questions @ wide.vectors.T
             agreeing = signs(conn, wide.questions) @ signs(conn, wide.vectors).T
             run["cases"] = [measure(conn, wide, cosines, agreeing, circle, k) for circle in (False, True) for k in KS]
@@ -140,7 +140,10 @@ def measure(
         lat, lon = wide.places[of]
         among = np.arange(len(wide.vectors))
         if circle:
-            among = np.flatnonzero(distance_m(lat, lon, *wide.places.T) <= RADIUS_M)
+            inside = (
+                "select name::int from geosearch.image where st_dwithin(nadir, st_makepoint(%s, %s)::geography, %s)"
+            )
+            among = np.sort([row[0] for row in conn.execute(inside, [lon, lat, RADIUS_M]).fetchall()])
         right = set(among[np.argsort(-cosines[number, among], kind="stable")[:k]].tolist())
         shares.append(len(among))
         by_code = np.argsort(-agreeing[number, among], kind="stable")
@@ -185,7 +188,7 @@ def section(run: dict[str, Any]) -> str:
     """Return the figures in Markdown."""
     lines = [
         f"{run['rows']:,} rows × {WIDE:,} ({run['about']}), {run['queries']} questions, {run['date']};",
-        f"{run['machine']}.",
+        f"{run['machine']}; load average before: {run['load_average']:.1f}.",
         f"Table {run['table_mb']:,.0f} MB, index {run['index_mb']:,.0f} MB, built in {run['indexed_s']:.0f} s; vectors"
         f" written in {run['written_s']:.0f} s.",
         "",

@@ -26,7 +26,7 @@ class Options:
     decay: float = 0.3  # the share of the steps, at the end, over which the learning rate falls to nothing
     trainable: int | None = 3  # blocks of the tower, from its end; None: all
     both_weight: float = 1.0  # of the multi-similarity loss on the vector of image and nadir
-    base: float = 0.0  # of that loss: the similarity that divides right from wrong
+    base: float = 0.5  # of that loss: the similarity that divides right from wrong; with 0 small towers forget
     image_weight: float = 1.0  # of the loss on the image's vector alone, so that it is of use without a nadir
     image_loss: str = "contrast"  # InfoNCE between tiles and photographs; or "similarity", the same loss again
     temperature: float = 0.07  # of InfoNCE

@@ -15,7 +15,8 @@ from geosearch.errors import GeosearchError
 from geosearch.settings import settings, settings_file
 
 GIB = 2**30
-WEIGHTS = ("open_clip_config.json", "model.safetensors")
+WEIGHTS = "model.safetensors"
+SHIPPED = {"mini-clip": "open_clip_config.json", "mini-location": "location.json", "mini-nadir": "nadir.json"}
 
 
 def examine() -> Iterator[Check]:
@@ -114,24 +115,26 @@ def _gpu(version: str) -> Iterator[Check]:
 
 
 def _weights() -> Iterator[Check]:
-    folder = files("geosearch.weights") / "mini-clip"
-    missing = [name for name in WEIGHTS if not (folder / name).is_file()]
-    if missing:
-        yield Check(
-            "weights",
-            "fail",
-            f"mini-clip lacks {', '.join(missing)} ({folder})",
-            "Reinstall geosearch: its weights travel with the package.",
-        )
-        return
-    try:
-        json.loads((folder / WEIGHTS[0]).read_text(encoding="utf-8"))["model_cfg"]
-        from safetensors import safe_open
+    counts = []
+    for model, config in SHIPPED.items():
+        folder = files("geosearch.weights") / model
+        missing = [name for name in (config, WEIGHTS) if not (folder / name).is_file()]
+        if missing:
+            yield Check(
+                "weights",
+                "fail",
+                f"{model} lacks {', '.join(missing)} ({folder})",
+                "Reinstall geosearch: its weights travel with the package.",
+            )
+            return
+        try:
+            json.loads((folder / config).read_text(encoding="utf-8"))
+            from safetensors import safe_open
 
-        with safe_open(str(folder / WEIGHTS[1]), framework="np") as tensors:
-            count = len(list(tensors.keys()))
-    except Exception as error:  # truncated file, damaged header, JSON: all mean the same here
-        yield Check("weights", "fail", f"mini-clip in {folder} is damaged: {error}", "Reinstall geosearch.")
-        return
+            with safe_open(str(folder / WEIGHTS), framework="np") as tensors:
+                counts.append(f"{model} ({len(list(tensors.keys()))} tensors)")
+        except Exception as error:  # truncated file, damaged header, JSON: all mean the same here
+            yield Check("weights", "fail", f"{model} in {folder} is damaged: {error}", "Reinstall geosearch.")
+            return
     hub = "allowed" if settings().allow_downloads else "not allowed (GEOSEARCH_ALLOW_DOWNLOADS=true allows them)"
-    yield Check("weights", "ok", f"mini-clip, {count} tensors; downloads of other models {hub}")
+    yield Check("weights", "ok", f"{', '.join(counts)}; downloads of other models {hub}")

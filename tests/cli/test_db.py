@@ -19,6 +19,7 @@ from typer.testing import CliRunner, Result
 from geosearch import doctor as doctor_module
 from geosearch.database import links, server
 from geosearch.database.server_programs import Programs
+from geosearch.encoders.spec import shipped
 from geosearch.errors import InputError
 from geosearch.settings import settings
 
@@ -197,15 +198,21 @@ class TestDoctor:
         assert "GEOSEARCH_DEVICE=auto" in str(check.mend)
 
     @pytest.mark.parametrize("broken", ["missing", "truncated"])
-    def test_weights_that_cannot_be_used(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, broken: str) -> None:
-        folder = tmp_path / "mini-clip"
-        folder.mkdir()
-        (folder / "open_clip_config.json").write_text('{"model_cfg": {}}')
+    @pytest.mark.parametrize("model", list(doctor_module.SHIPPED))
+    def test_weights_that_cannot_be_used(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, broken: str, model: str
+    ) -> None:
+        for name, config in doctor_module.SHIPPED.items():
+            (tmp_path / name).mkdir()
+            (tmp_path / name / config).write_text("{}")
+            if name != model:
+                shutil.copy(shipped(name) / "model.safetensors", tmp_path / name)
         if broken == "truncated":
-            (folder / "model.safetensors").write_bytes(b"\x08\0\0\0\0\0\0\0{")
+            (tmp_path / model / "model.safetensors").write_bytes(b"\x08\0\0\0\0\0\0\0{")
         monkeypatch.setattr(doctor_module, "files", lambda _: tmp_path)
         (check,) = doctor_module._weights()
         assert check.state == "fail"
+        assert model in check.found
         assert ("lacks model.safetensors" if broken == "missing" else "damaged") in check.found
 
     def test_check_that_breaks_does_not_hide_the_others(self, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ SPREAD_M = 420_000.0
 WIDTH_M = (170_000.0, 480_000.0)
 LENSES = (1.0, 0.7, 0.5, 0.35, 0.2, 0.1)  # far ground is seen at a low angle: a longer lens keeps the sky out
 LOWEST_SUN = 8.0  # degrees over the horizon
+MARGIN = 1.2  # of the caps that say what a photograph may show: beside sky half a pixel is tens of kilometres
 _EDGE = 9  # pixels a side of the trial views that tell whether there is sky
 
 
@@ -24,7 +25,7 @@ _EDGE = 9  # pixels a side of the trial views that tell whether there is sky
 class Shots:
     """n photographs of n tiles. pixels (n, s, s, 3) uint8; nadir, aim: (lat, lon), each (n,), degrees.
 
-    reach_m (n,): how far from the aim the farthest ground in the picture lies.
+    reach_m (n,): how far from the aim the farthest ground in the picture lies, at most.
     """
 
     pixels: NDArray[np.uint8]
@@ -63,8 +64,11 @@ def shoot(lat: Floats, lon: Floats, within_m: Floats, size: int, rng: np.random.
     clear = ~np.isnan(seen.lat).any((1, 2)).reshape(len(LENSES), n)
     lens = np.where(clear.any(0), np.array(LENSES)[clear.argmax(0)], LENSES[-1])
     view = camera.photo_view(eye_lat, eye_lon, aim_lat, aim_lon, width * lens, size, turn, height)
-    far = distance_m(aim_lat[:, None, None], aim_lon[:, None, None], view.lat[:, ::8, ::8], view.lon[:, ::8, ::8])
-    reach = 1.2 * np.nanmax(far, axis=(1, 2))
+    # The farthest ground lies at the border, or beside sky, where a pixel more or less is far: there all are looked at.
+    every = 1 if np.isnan(view.lat).any() else 8
+    some = np.ix_(np.arange(n), *2 * [np.append(np.arange(0, size - 1, every), size - 1)])
+    far = distance_m(aim_lat[:, None, None], aim_lon[:, None, None], view.lat[some], view.lon[some])
+    reach = MARGIN * np.nanmax(far, axis=(1, 2))
     pixels = atmosphere.apply(raster.load().sample(*view), rng)
     return Shots(pixels, (eye_lat, eye_lon), (aim_lat, aim_lon), reach)
 

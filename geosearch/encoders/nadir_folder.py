@@ -24,6 +24,7 @@ from geosearch.nadir.salad import SaladShape
 from geosearch.nadir.shape_checks import check_patches
 from geosearch.nadir.tower_timm import check_name
 from geosearch.nadir.towers import Tower, timm_tower, tower_of
+from geosearch.whole_files import write_whole
 
 CONFIG, WEIGHTS = "nadir.json", "model.safetensors"
 TOWERS = {"timm": {"kind", "model"}, "open_clip": {"kind", "embed_dim", "vision_cfg", "quick_gelu"}}
@@ -80,9 +81,8 @@ def write_folder(folder: Path, model: NadirModel, config: dict[str, Any]) -> Non
     _check_finite(tensors, folder, "train again with a lower learning rate")
     folder.mkdir(parents=True, exist_ok=True)
     # Not save_file, which leaves a file that only its owner may read.
-    (folder / "model.tmp").write_bytes(save(tensors, metadata={"format": "pt"}))
-    (folder / "model.tmp").replace(folder / WEIGHTS)
-    (folder / CONFIG).write_text(json.dumps(stated, indent=2) + "\n", "utf-8")
+    write_whole(folder / WEIGHTS, save(tensors, metadata={"format": "pt"}))
+    write_whole(folder / CONFIG, (json.dumps(stated, indent=2) + "\n").encode())
 
 
 def load_weights(model: NadirModel, path: Path) -> NadirModel:

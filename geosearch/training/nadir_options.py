@@ -52,7 +52,9 @@ class Options:
         for name in ("unknown", "uniform", "hard", "catalogued", "overlap", "decay", "average"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"{name} is {getattr(self, name)}; give a number from 0 to 1")
-        for name in ("learning_rate", "tower_rate", "both_weight", "image_weight"):
+        if not -1 <= self.base <= 1:
+            raise InputError(f"base is {self.base}; give a cosine, from -1 to 1")
+        for name in ("learning_rate", "tower_rate", "both_weight", "image_weight", "weight_decay", "seed"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise InputError(f"{name} is {getattr(self, name)}; give 0 or more")
         for name in ("steps", "batch", "clusters", "cluster_every", "warmup"):

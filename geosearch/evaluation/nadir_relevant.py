@@ -14,10 +14,13 @@ from geosearch.evaluation.nadir_data import Images
 from geosearch.geometry import EARTH_RADIUS_M, PHOTO_REACH_M, Floats, unit_vectors
 
 LEAST_M2 = 1.0  # footprints that only touch have an intersection of rounding's size
+MERCATOR = 999000  # PostGIS's number of it in _st_bestsrid
 GUARD = 0.0057  # distances on the spheroid are 0.9944 to 1.0045 times those on the sphere
 PAGE, PAIRS = 256, 200_000  # photographs, and pairs, a statement
 
-# The intersection of geographies is made in a projection about both, so that ±180 and the poles are no border.
+# The intersection of geographies is made in a projection about both, so that ±180 and the poles are no border. For what
+# is too large together (25° high and more) that is Mercator's, in which a long edge is no great circle: what meets on
+# the sphere and lies apart there shares an area.
 _OVERLAPS = """
     select p.id, t.id
     from unnest(%(photos)s::bigint[]) u (id) join geosearch.image p on p.id = u.id
@@ -26,7 +29,9 @@ _OVERLAPS = """
         where st_intersects(coalesce(t.footprint, t.nadir), p.footprint)
           and t.footprint is not null and t.archive_id = any (%(archives)s) and t.id <> p.id
         offset 0) t
-    where st_area(st_intersection(t.footprint, p.footprint)) > %(least)s
+    where case when _st_bestsrid(t.footprint, p.footprint) = %(mercator)s
+                    and not st_intersects(t.footprint::geometry, p.footprint::geometry) then true
+               else st_area(st_intersection(t.footprint, p.footprint)) > %(least)s end
 """
 _WITHIN = """
     select u.n from unnest(%(n)s::bigint[], %(lat)s::float8[], %(lon)s::float8[], %(id)s::bigint[]) u (n, lat, lon, id)
@@ -49,7 +54,7 @@ def relevant(
     itself. Right at ±180 and over the poles. Raises InputError where PostGIS cannot intersect two footprints.
     """
     found: list[NDArray[np.int64]] = []
-    scope = {"archives": np.unique(tiles.archive_ids).tolist(), "least": LEAST_M2}
+    scope = {"archives": np.unique(tiles.archive_ids).tolist(), "least": LEAST_M2, "mercator": MERCATOR}
     for start in range(0, len(photos), PAGE):
         ids = photos.ids[start : start + PAGE]
         try:

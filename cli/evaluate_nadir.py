@@ -76,7 +76,7 @@ def nadir(
         Path | None, typer.Option("--save-prior", help="Write the prior of --fit-prior.", metavar="FILE")
     ] = None,
     draws: Annotated[int, typer.Option("--draws", min=100, help="Bootstrap draws of the intervals.")] = 1000,
-    seed: Annotated[int, typer.Option("--seed", help="Seed of the draws.")] = 1,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the draws.")] = 1,
     cache: Annotated[
         Path | None,
         typer.Option(
@@ -118,7 +118,7 @@ def nadir(
             measured = nadir_run.by_answers(conn, photos, tiles, answers, step)
         else:
             source = _source(conn, model, space, cache, device, bar)
-            priors = nadir_fit.read_priors(prior) if prior else {}
+            priors = nadir_fit.read_priors(prior, photos) if prior else {}
             if fit_prior:
                 priors = nadir_run.fit(conn, photos, tiles, source, fit_prior, save_prior, step)
             measured = nadir_run.by_vectors(

@@ -23,7 +23,7 @@ def nadir_earth(
     tiles: Annotated[int, typer.Option("--tiles", min=40, help="About how many tiles, 300 km wide.")] = 24_000,
     photographs: Annotated[int, typer.Option("--photographs", min=40, help="Photographs by each law.")] = 3_000,
     fit: Annotated[int, typer.Option("--fit", min=40, help="Others by each law, to fit priors to.")] = 800,
-    seed: Annotated[int, typer.Option("--seed", help="Seed of the photographs.")] = 61,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the photographs.")] = 61,
     baseline: Annotated[
         list[str] | None,
         typer.Option(

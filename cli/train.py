@@ -134,7 +134,7 @@ def nadir(
     precision: Annotated[
         str, typer.Option("--precision", help="bf16, fp16, or off for single precision throughout.")
     ] = "bf16",
-    seed: Annotated[int, typer.Option("--seed", help="Seed of the weights and of the batches.")] = 26,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the weights and of the batches.")] = 26,
     split: Annotated[
         bool, typer.Option("--split/--no-split", help="Keep off the ground that the project holds out for evaluation.")
     ] = True,

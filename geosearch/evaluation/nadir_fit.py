@@ -84,16 +84,30 @@ def write_priors(path: Path, priors: Priors, fitted_on: Mapping[str, Any]) -> No
     write_whole(path, (json.dumps(facts | {"distance": first.distance.facts()}) + "\n").encode())
 
 
-def read_priors(path: Path) -> Priors:
-    """Return the priors of a file of `write_priors`, by way. Raises InputError for what is none."""
+def check_fitted_on(fitted_on: object, photos: str) -> None:
+    """Raise InputError where a prior is fitted to the archive of photographs that it is to be measured with."""
+    if fitted_on == photos:
+        raise InputError(
+            f"a prior fitted to the photographs that it is measured with proves nothing; fit it on others than {photos}"
+        )
+
+
+def read_priors(path: Path, photos: str | None = None) -> Priors:
+    """Return the priors of a file of `write_priors`, by way.
+
+    photos: the archive that they are to be measured with. Raises InputError for what is none, or was fitted to those.
+    """
     try:
         facts = json.loads(path.read_text("utf-8"))
         distance = DistancePrior.read(facts["distance"])
         blends = {way: Blend(float(of["sharpness"]), float(of["weight"])) for way, of in facts["ways"].items()}
+        fitted_on = facts["fitted_on"].get("photos")
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error}); name another file") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: holds no priors ({error}); fit them again with --fit-prior") from error
+    if photos is not None:
+        check_fitted_on(fitted_on, photos)
     return {way: FittedPrior(distance, blend) for way, blend in blends.items()}
 
 

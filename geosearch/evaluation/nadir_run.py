@@ -110,10 +110,7 @@ def fit(
     progress: Progress | None = None,
 ) -> nadir_fit.Priors:
     """Return priors fitted on an archive of photographs that are not the measured ones. Raises InputError."""
-    if fitted_on == photos:
-        raise InputError(
-            f"a prior fitted to the photographs that it is measured with proves nothing; fit it on others than {photos}"
-        )
+    nadir_fit.check_fitted_on(fitted_on, photos)
     ways = (PRIOR, CONCAT_PRIOR) if source.null is not None else (PRIOR,)
     step = progress or (lambda _: lambda _done, _of: None)
     images = read_images(conn, [fitted_on])

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import psycopg
 import pytest
+import shapely
 from nadir_case import Case, Compass, Nearer, around, write_case
 
 from geosearch.catalog.footprints import box
@@ -158,6 +159,18 @@ def test_overlaps_over_180_and_a_pole(case):
     assert [r.tolist() for r in nadir_relevant.relevant(case.conn, tiles, tiles)] == [[], []]  # not itself
 
 
+def test_long_edges_of_large_footprints_are_great_circles(case):
+    case.add(
+        "large", "to 74° N", None, shapely.MultiPolygon([shapely.box(-60, 0, 60, 60)])
+    )  # as high as the circle from 60, -60 to 60, 60
+    case.add("large", "the Pacific", None, box(150, -35, -150, 35))
+    for name, lat, lon in (("below the circle", 70, 0), ("above", 78, 0), ("east of 180", 0, -170), ("beside", 0, 148)):
+        case.add("asking", name, None, around(lat, lon))
+    case.add("asking", "touching", None, box(148, -1, 150, 1))
+    photos, tiles = read_images(case.conn, ["asking"]), read_images(case.conn, ["large"])
+    assert [rows.tolist() for rows in nadir_relevant.relevant(case.conn, photos, tiles)] == [[0], [], [1], [], []]
+
+
 def test_answers_written_are_judged_alike(case, tmp_path):
     measured = case.measured("image", "concat+filter", rotations="used")
     paths = nadir_answers.write(tmp_path / "answers", measured)
@@ -240,6 +253,9 @@ def test_a_prior_is_fitted_on_other_photographs_and_kept(case, tmp_path):
     case.add("photos", "over A", 20, around(0, 0, 0.5), (0, 0.5))
     by = case.ranks("image", "prior", priors=kept)
     assert (by["image"]["over A"], by["prior"]["over A"]) == (3, 1)
+    with pytest.raises(InputError, match="fitted to the photographs that it is measured with"):
+        nadir_run.nadir_fit.read_priors(path, "before")
+    assert nadir_run.nadir_fit.read_priors(path, "photos").keys() == kept.keys()
     path.write_text("{}")
     with pytest.raises(InputError, match="holds no priors"):
         nadir_run.nadir_fit.read_priors(path)

@@ -15,6 +15,7 @@ import shapely
 from nadir_case import Case, Compass, Nearer, around, write_case
 
 from geosearch.catalog.footprints import box
+from geosearch.catalog.problems import IMPOSSIBLE_NADIR
 from geosearch.database.spaces import create_space
 from geosearch.errors import InputError, ModelError, UnknownNameError
 from geosearch.evaluation import nadir_answers, nadir_relevant, nadir_run, nadir_vectors
@@ -42,6 +43,15 @@ def test_ranks_by_every_way(case):
     assert {of["flagged"] for of in found.values()} == {1}
     assert {of["over 180"] for of in found.values()} == {1}
     assert {of["beside A"] for of in found.values()} == {0}  # a common border is no overlap
+
+
+def test_a_photograph_is_never_told_the_middle_of_what_it_shows(case):
+    case.add("photos", "no nadir", 20, around(0, 0, 0.5))
+    case.add("photos", "lying nadir", 20, around(0, 0, 0.5), (0, 150), problems=[IMPOSSIBLE_NADIR])
+    ranks = case.ranks("image", "concat", "concat+filter", "unknown")
+    for way, of in ranks.items():
+        assert (of["no nadir"], of["lying nadir"]) == (3, 3), f"{way}: as by the picture alone, which looks like C"
+    assert ranks["concat"]["at A"] == 2, "while a nadir that is known tells"
 
 
 def test_what_is_left_out_is_counted(case):

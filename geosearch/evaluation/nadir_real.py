@@ -18,7 +18,7 @@ from geosearch.evaluation.nadir_data import Images
 from geosearch.evaluation.nadir_vectors import VectorSource
 from geosearch.evaluation.nadir_ways import Prior, Queries, rank
 from geosearch.evaluation.recall import first_hits
-from geosearch.geometry import Floats, distance_m, unit_vectors
+from geosearch.geometry import PHOTO_REACH_M, Floats, distance_m, unit_vectors
 from geosearch.item import Item
 
 COLUMNS = ("name", "nadir_lat", "nadir_lon", "centre_lat", "centre_lon")
@@ -70,8 +70,7 @@ def ranks(
     parts: Any = encoder
     image = parts.image_vectors([encoder.prepare(Item(image=one.path)) for one in photographs])
     lat, lon = (np.array([one.nadir[i] for one in photographs]) for i in (0, 1))
-    reach = 2_500_000.0
-    near = distance_m(lat[:, None], lon[:, None], tiles.middle_lat, tiles.middle_lon) - tiles.cap_m <= reach
+    near = distance_m(lat[:, None], lon[:, None], tiles.middle_lat, tiles.middle_lon) - tiles.cap_m <= PHOTO_REACH_M
     queries = Queries(
         image,
         parts.nadir_vectors(lat, lon),
@@ -105,7 +104,10 @@ def ranks(
 
 
 def nearest(photos: Images, tiles: Images, relevant: Sequence[NDArray[np.int64]]) -> Floats:
-    """Return the rank (q,) of the first relevant tile by its distance from the nadir alone; NaN where there is none."""
+    """Return the rank (q,) of the first relevant tile by its distance from the nadir alone; NaN where there is none.
+
+    inf: it has no place, or the nadir is not known. A tile without a place comes last.
+    """
     return _nearest(photos.nadir_lat, photos.nadir_lon, tiles, relevant)
 
 
@@ -113,8 +115,9 @@ def _nearest(lat: Floats, lon: Floats, tiles: Images, relevant: Sequence[NDArray
     points, ranks = unit_vectors(tiles.place_lat, tiles.place_lon), np.full(len(lat), np.nan)
     for i, (eye, right) in enumerate(zip(unit_vectors(lat, lon), relevant, strict=True)):
         if len(right):
-            near = points @ eye
-            ranks[i] = 1 + (near > near[right].max()).sum()
+            near = np.nan_to_num(points @ eye, nan=-np.inf)
+            best = near[right].max()
+            ranks[i] = 1 + (near > best).sum() if np.isfinite(best) else np.inf
     return ranks
 
 

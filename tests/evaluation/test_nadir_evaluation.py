@@ -18,7 +18,7 @@ from geosearch.catalog.footprints import box
 from geosearch.catalog.problems import IMPOSSIBLE_NADIR
 from geosearch.database.spaces import create_space
 from geosearch.errors import InputError, ModelError, UnknownNameError
-from geosearch.evaluation import nadir_answers, nadir_relevant, nadir_run, nadir_vectors
+from geosearch.evaluation import nadir_answers, nadir_real, nadir_relevant, nadir_run, nadir_vectors
 from geosearch.evaluation.nadir_data import read_images
 from geosearch.evaluation.nadir_vectors import FromSpace
 from geosearch.evaluation.nadir_ways import CONCAT_PRIOR, PRIOR
@@ -52,6 +52,16 @@ def test_a_photograph_is_never_told_the_middle_of_what_it_shows(case):
     for way, of in ranks.items():
         assert (of["no nadir"], of["lying nadir"]) == (3, 3), f"{way}: as by the picture alone, which looks like C"
     assert ranks["concat"]["at A"] == 2, "while a nadir that is known tells"
+
+
+def test_by_distance_alone_nothing_is_near_a_nadir_that_is_not_known(case):
+    case.add("photos", "no nadir", 20, around(0, 0, 0.5))
+    measured = case.measured("image")
+    ranks = nadir_real.nearest(measured.photos, measured.tiles, measured.relevant)
+    found = dict(zip(measured.photos.names, ranks, strict=True))
+    assert np.isnan(found.pop("beside A"))
+    # "at A" was taken at 5° E, as near to A as to B, and to none else.
+    assert found == {"at A": 1, "over 180": 1, "flagged": np.inf, "no nadir": np.inf}
 
 
 def test_what_is_left_out_is_counted(case):

@@ -293,12 +293,7 @@ def test_a_connection_that_is_not_autocommit_will_do(database_url: str, tmp_path
     """What the demo's caller has and what another has: both end with all in the database."""
     with connect(database_url) as conn:
         assert isinstance(conn, psycopg.Connection)
-        nadir_earth._catalogue(
-            conn,
-            nadir_earth.TILES,
-            archive.write_tiles(tmp_path, archive.plan_tiles(40)),
-            len(archive.plan_tiles(40)),
-            archive.FACTS,
-            lambda *_: None,
-        )
-        assert show_archive(conn, nadir_earth.TILES).images == len(archive.plan_tiles(40))
+        tiles = archive.plan_tiles(40)
+        index = archive.write_tiles(tmp_path, tiles)
+        nadir_earth._catalogue(conn, nadir_earth.TILES, index, len(tiles), archive.FACTS, lambda *_: None)
+        assert show_archive(conn, nadir_earth.TILES).images == len(tiles)

@@ -20,13 +20,15 @@ _LOCKS = 0x67730000  # first key of the advisory locks; the space's id is added
 # A metre is less than a nadir is known to, and more than another version of PostGIS may compute. `offset 0`: so that
 # the place is computed once an image.
 _PLACES = """
-            left join geosearch.embedded_place e on e.image_id = i.id and e.space_id = %(space)s
+            left join geosearch.embedded_place e on e.image_id = i.id and e.space_id = %(space)s {of_page}
             cross join lateral (
                 select geosearch.encoded_place(i.nadir, i.footprint, i.problems) as place offset 0) p
             cross join lateral (
                 select s.image_id is not null and coalesce((e.place is null) <> (p.place is null)
                     or st_distance(e.place, p.place, false) > 1, false) as moved) m
 """
+# Said of each table joined, or each page reads the whole of it: a planner does not carry a range over an outer join.
+_OF_PAGE = "and {}.image_id between %(low)s and %(high)s"
 _PLACE = "st_y(p.place::geometry) as lat, st_x(p.place::geometry) as lon, m.moved"
 _NO_PLACE = "null::float8 as lat, null::float8 as lon, false as moved"
 
@@ -62,11 +64,15 @@ class Page(NamedTuple):
     unchanged: int
 
 
+def _places(of_page: str = "") -> sql.Composed:
+    return sql.SQL(_PLACES).format(of_page=sql.SQL(of_page.format("e")))
+
+
 def any_moved(conn: psycopg.Connection, space: str, table: sql.Identifier) -> bool:
     """Tell whether a space, of a model that reads places, has a vector made with another place than is known now."""
     statement = sql.SQL(
         "select exists (select from geosearch.image i join {table} s on s.image_id = i.id {places} where m.moved)"
-    ).format(table=table, places=sql.SQL(_PLACES))
+    ).format(table=table, places=_places())
     row = conn.execute("select id from geosearch.space where name = %s", [space]).fetchone()
     return row is not None and conn.execute(statement, {"space": row[0]}).fetchone() == (True,)
 
@@ -89,12 +95,15 @@ class MissingImages:
     ) -> None:
         self.conn, self.lock_key = conn, _LOCKS + space.id % 0x10000
         self.scope = {"archive": archive_id, "recheck": recheck, "space": space.id}
-        self._place = sql.SQL(_PLACE if places else _NO_PLACE)
-        self._join = sql.SQL(
+        self._table, self._places = space.table, places
+
+    def _join(self, of_page: str = "") -> sql.Composed:
+        """Return the images to be looked at, with all that says so; of_page: of one page only."""
+        return sql.SQL(
             """
             from geosearch.image i
             join geosearch.archive a on a.id = i.archive_id
-            left join {table} s on s.image_id = i.id
+            left join {table} s on s.image_id = i.id {of_page}
             {places}
             where (%(archive)s::int is null or i.archive_id = %(archive)s)
               and (%(recheck)s or s.image_id is null
@@ -102,14 +111,15 @@ class MissingImages:
                    or {moved})
             """
         ).format(
-            table=space.table,
-            places=sql.SQL(_PLACES if places else ""),
-            moved=sql.SQL("m.moved" if places else "false"),
+            table=self._table,
+            of_page=sql.SQL(of_page.format("s")),
+            places=_places(of_page) if self._places else sql.SQL(""),
+            moved=sql.SQL("m.moved" if self._places else "false"),
         )
 
     def count(self) -> int:
         """Return how many images are to be looked at: for a progress bar, not for the account."""
-        row = self.conn.execute(sql.SQL("select count(*) {}").format(self._join), self.scope).fetchone()
+        row = self.conn.execute(sql.SQL("select count(*) {}").format(self._join()), self.scope).fetchone()
         assert row is not None
         return int(row[0])
 
@@ -160,7 +170,7 @@ class MissingImages:
         query = sql.SQL(
             "select i.id as image_id, i.archive_id, i.name, i.uri, a.root, s.content_sha256 as stored_sha256, {} {}"
             " and i.id between %(low)s and %(high)s order by i.id"
-        ).format(self._place, self._join)
+        ).format(sql.SQL(_PLACE if self._places else _NO_PLACE), self._join(_OF_PAGE))
         with self.conn.transaction():  # one snapshot for both
             self.conn.execute("set transaction isolation level repeatable read, read only")
             images = self.conn.cursor(row_factory=class_row(Missing)).execute(query, bounds).fetchall()

@@ -15,6 +15,7 @@ from geosearch.catalog.footprints import box
 from geosearch.catalog.problems import IMPOSSIBLE_NADIR
 from geosearch.database.spaces import create_space, drop_space, get_space
 from geosearch.embedding.identity import record_model
+from geosearch.embedding.missing import MissingImages
 from geosearch.embedding.run import EmbedCounts, embed
 from geosearch.embedding.write import VectorWriter
 from geosearch.encoders import registry
@@ -219,3 +220,31 @@ def test_a_nadir_aware_model_by_its_name_gives_what_it_gives_alone(archive: Arch
         assert stored[image] == pytest.approx(vector, abs=1e-3)
     assert max(direct[0] @ direct[1], direct[0] @ direct[2]) < 0.999  # the place does make a difference
     assert embed(archive.url, "aware").unchanged == 3
+
+
+def test_a_page_is_looked_up_and_not_searched_for_in_all_that_is_known(placed: Placed) -> None:
+    conn = placed.archive.conn
+    space = get_space(conn, "placed")
+    conn.execute(
+        "insert into geosearch.image (archive_id, name, nadir, reach_m)"
+        " select %s, n::text, 'POINT(1 2)', 0 from generate_series(1, 20000) n",
+        [placed.archive.id],
+    )
+    conn.execute(
+        "insert into geosearch.space_placed (image_id, embedding) select id, '[1,0,0,0,0,0,0]' from geosearch.image"
+    )
+    conn.execute("insert into geosearch.embedded_place select id, %s, nadir from geosearch.image", [space.id])
+    conn.execute("analyze geosearch.embedded_place, geosearch.space_placed, geosearch.image")
+
+    def read_whole() -> list[int]:
+        conn.execute("select pg_stat_force_next_flush()")
+        return [
+            conn.execute("select seq_scan from pg_stat_user_tables where relname = %s", [name]).fetchone()[0]
+            for name in ("embedded_place", "space_placed")
+        ]
+
+    before = read_whole()
+    pages = list(MissingImages(conn, space, None, places=True).pages(before_waiting=lambda: None))
+    assert sum(page.unchanged for page in pages) == 20000
+    assert len(pages) >= 5
+    assert read_whole() == before

@@ -16,8 +16,11 @@ torch = pytest.importorskip("torch")
 from nadir_tiny import MEAN, STD, TINY, gradients, ground, tiny_model  # noqa: E402
 
 from geosearch.errors import InputError  # noqa: E402
+from geosearch.geometry import unit_vectors  # noqa: E402
+from geosearch.training import nadir  # noqa: E402
 from geosearch.training.contrast import info_nce  # noqa: E402
 from geosearch.training.nadir import learn  # noqa: E402
+from geosearch.training.nadir_batches import SIMULATED, Plan, plan, right_and_wrong  # noqa: E402
 from geosearch.training.nadir_options import Options  # noqa: E402
 from geosearch.training.nadir_plot import plot_log  # noqa: E402
 from geosearch.training.nadir_ranks import Ranks, ranks  # noqa: E402
@@ -125,6 +128,29 @@ def test_neutral_pairs_count_neither_way_in_info_nce():
     columns = [torch.logsumexp(logits[:, i], 0) - logits[i, i] for i in (0, 2, 3)]
     expected = (torch.stack([first, *rest]).mean() + torch.stack([column, *columns]).mean()) / 2
     torch.testing.assert_close(info_nce(a, b, torch.tensor(10.0), wrong), expected)
+
+
+def test_the_image_loss_leaves_out_what_a_photograph_shows_beside_its_tile(monkeypatch):
+    tiles, photos = ground()
+    seen = []
+    monkeypatch.setattr(nadir, "info_nce", lambda *a: seen.append(a) or info_nce(*a))
+    learn(tiny_model(), tiles, MEAN, STD, replace(TINY, steps=1), photos=photos)
+    batch = plan(tiles, photos, np.zeros(16, int), TINY, 0)
+    shows = photos.shows(batch.photo, batch.tile)
+    assert shows.sum() > len(shows), "some show the tile of another pair"
+    np.testing.assert_array_equal(seen[0][3].numpy(), ~shows, err_msg="rows are photographs, columns tiles")
+
+
+def test_caps_that_meet_are_neither_right_nor_wrong():
+    places = unit_vectors(np.zeros(6), np.array([0.0, 10, 40, 0, 14, 39]))  # three tiles, then photographs of them
+    reach = np.radians([2.0, 2, 2, 9, 3, 3])
+    batch = Plan(np.arange(3), np.full(3, SIMULATED), np.zeros(3, bool))
+    right, wrong = right_and_wrong(batch, places, reach, None)
+    assert np.argwhere(right & ~np.eye(6, dtype=bool)).tolist() == [[0, 3], [1, 4], [2, 5], [3, 0], [4, 1], [5, 2]]
+    # The first photograph's 9° and the second tile's 2° meet over 10°; with the second photograph's 3° not over 14°.
+    expected = ~np.eye(6, dtype=bool) & ~right
+    expected[3, 1] = expected[1, 3] = False
+    np.testing.assert_array_equal(wrong, expected)
 
 
 def test_two_processes_train_what_one_does_with_the_whole_batch(tmp_path):

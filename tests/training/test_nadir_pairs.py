@@ -176,8 +176,10 @@ def test_pairs_come_from_the_database(catalogued, tmp_path):
         np.testing.assert_allclose(photos.overlap, [1 / 3, 1 / 3, 1 / 4, 1], atol=3e-3)
         strict = read_photos(conn, ["shots"], tiles, "tiles", 32, tmp_path, split(), least=0.3)
         assert strict.of(np.arange(5)).tolist() == [True, True, False, True, False]
-        assert len(read_photos(conn, ["shots"], read_tiles(conn, "tiles", 32, tmp_path, None), "tiles", 32, tmp_path,
-                               None)) == 4  # fmt: skip
+        everywhere = read_tiles(conn, "tiles", 32, tmp_path, None)
+        assert len(read_photos(conn, ["shots"], everywhere, "tiles", 32, tmp_path, None)) == 4
+        kept = read_photos(conn, ["shots"], everywhere, "tiles", 32, tmp_path, split())
+        assert [names[i] for i in kept.ids] == ["across", "inside", "south"], "though there are tiles of the Alps"
         with pytest.raises(InputError, match=r"shares 1\.5 of the ground or more with a tile"):
             read_photos(conn, ["shots"], tiles, "tiles", 32, tmp_path, split(), least=1.5)
 

@@ -127,7 +127,7 @@ def nadir(
     ] = 3,
     steps: Annotated[
         int, typer.Option("--steps", min=1, help="Steps in all; a longer run goes on from a shorter.")
-    ] = 3500,
+    ] = 3000,
     batch: Annotated[int, typer.Option("--batch", min=2, help="Pairs a step, in all processes together.")] = 96,
     rate: Annotated[float, typer.Option("--learning-rate", min=0, help="Learning rate of what is new.")] = 5e-4,
     tower_rate: Annotated[float, typer.Option("--tower-rate", min=0, help="The tower's share of it.")] = 0.3,

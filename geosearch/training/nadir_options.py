@@ -17,7 +17,7 @@ IMAGE_LOSSES = ("contrast", "similarity")
 class Options:
     """A batch depends on these, its step and the clusters alone."""
 
-    steps: int = 3500
+    steps: int = 3000
     batch: int = 96  # pairs, in all processes together
     learning_rate: float = 5e-4  # of what is new
     tower_rate: float = 0.3  # the tower's share of it

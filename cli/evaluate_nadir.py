@@ -112,7 +112,8 @@ def nadir(
     for path in (out, save_prior):
         if path is not None:
             check_folder(path)
-    with connect() as conn, progress() as bar:
+    # Each question by itself: no transaction stays open while files are encoded.
+    with connect(autocommit=True) as conn, progress() as bar:
         step = _step(bar)
         if answers:
             measured = nadir_run.by_answers(conn, photos, tiles, answers, step)

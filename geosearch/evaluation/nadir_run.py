@@ -84,6 +84,8 @@ def by_answers(
         raise InputError(f"no photograph of archive {photos} has a footprint: nothing can be judged")
     if len({path.stem for path in paths}) < len(paths):
         raise InputError("two files of answers have one name; rename one: the name says which rows are whose")
+    for path in paths:
+        next(nadir_answers.read(path), None)  # that it can be read, before what takes minutes
     step = progress or (lambda _: lambda _done, _of: None)
     relevant = nadir_relevant.relevant(conn, shown, known, step("footprints"))
     facts: dict[str, Any] = {

@@ -16,10 +16,19 @@ SHARES = {"right": "image and nadir", "image right": "image alone"}
 
 
 def check_plot(path: Path) -> None:
-    """Raise InputError where a plot could not be made at that path; to be asked before the work, not after it."""
+    """Raise InputError where a plot could not be made at that path; to be asked before the work, not after it.
+
+    Its folder is made where there is none.
+    """
     matplotlib("figure")
     if path.suffix.lower() != ".png":
         raise InputError(f"{path}: the plot is a PNG; give a name that ends in .png")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{path.parent}: cannot be made ({error.strerror or error}); name another file") from error
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; give the name of a file")
 
 
 def plot_log(log: Path, path: Path) -> None:
@@ -44,5 +53,4 @@ def plot_log(log: Path, path: Path) -> None:
         axes.legend(frameon=False)
     out = io.BytesIO()
     figure.savefig(out, format="png", metadata={"Software": None})
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, out.getvalue())

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from geosearch.database.archives import get_archive_id
 from geosearch.database.connection import connect
 from geosearch.encoders import nadir_folder
 from geosearch.encoders.registry import pick_device
@@ -117,7 +118,10 @@ def _read(
     ground = split() if source.held_out else None
     if not here.first:
         here.wait()
-    with connect(url) as conn:
+    # No transaction stays open for the minutes in which files are read.
+    with connect(url, autocommit=True) as conn:
+        for name in source.photos:  # that they are there, before those minutes
+            get_archive_id(conn, name)
         tiles = read_tiles(conn, source.tiles, size, folder, ground, threads, lambda done, of: ready("tiles", done, of))
         photos = None
         if source.photos:

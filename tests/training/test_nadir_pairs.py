@@ -252,8 +252,11 @@ def test_a_run_whose_weights_are_lost_leaves_its_last_good_checkpoint(run, tmp_p
     assert torch.load(checkpoint, weights_only=True)["step"] == 2
 
 
-def test_the_command_says_what_it_cannot_do(run):
+def test_the_command_says_what_it_cannot_do(run, tmp_path):
+    (tmp_path / "file").touch()
     for more, said in (
+        (["--photos", "nothing"], "no archive is named 'nothing'"),
+        (["--plot", str(tmp_path / "file" / "loss.png")], "file: cannot be made"),
         (["--plot", "loss.pdf"], "ends in .png"),
         (["--shape", "tiny"], "'tiny' is none of small"),
         (["--shape", "9x4+8"], "more patches"),
@@ -265,3 +268,4 @@ def test_the_command_says_what_it_cannot_do(run):
         refused = run("--steps", "1", *more)
         assert refused.exit_code == 1, refused.output
         assert said in refused.stderr
+    assert not list(tmp_path.glob("out/run/*.npy")), "refused before any picture was read"

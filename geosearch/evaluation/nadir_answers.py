@@ -142,8 +142,8 @@ def _json_lines(path: Path, file: Any) -> Iterator[Answer]:
 
 def _answer(path: Path, line: int, query: Any, rank: Any, image: Any) -> Answer:
     try:
-        number = int(rank)
-        if number < 1 or isinstance(rank, float):
+        number = 0 if isinstance(rank, bool | float) else int(rank)
+        if number < 1:
             raise ValueError
     except (TypeError, ValueError):
         raise InputError(f"{path}, line {line}: rank {rank!r} is no whole number from 1 on; correct the line") from None

@@ -225,6 +225,8 @@ def test_answers_as_json_lines(case, tmp_path):
         ("query,rank,image\nat Z,1,A\n", "line 2: no photograph .* is named 'at Z'"),
         ("query,rank,image\nat A,1\n", "line 2: query and image are names"),
         ('{"query": "at A"}\n', "line 1: rank None"),
+        ('{"query": "at A", "rank": Infinity, "image": "A"}\n', "line 1: rank inf"),
+        ('{"query": "at A", "rank": true, "image": "A"}\n', "line 1: rank True"),
         ('{"query": "at A", "images": "A"}\n', "images is no list"),
         ('{"query": \n', "line 1: is not"),
         ("", "has no column query"),
@@ -241,7 +243,7 @@ def test_nothing_to_measure_is_explained(case):
     case.add("elsewhere", "tile", 0, around(-50, -50))
     with pytest.raises(InputError, match="same ground"):
         nadir_run.by_vectors(case.conn, "photos", ["elsewhere"], case.source())
-    with pytest.raises(InputError, match="no photograph has a footprint and a vector"):
+    with pytest.raises(InputError, match=r"footprint and a vector by compass .of 1, 1 with .* embed the archive"):
         case.add("blind", "one", None, around(0, 0))
         nadir_run.by_vectors(case.conn, "blind", ["tiles"], case.source())
     with pytest.raises(InputError, match="there is no way"):

@@ -63,7 +63,7 @@ def nadir_earth(
     from geosearch.settings import settings
 
     files = nadir_earth_files.Files(out, document, figures)
-    files.check()
+    files.check({name for name, asked in (("rotations", rotations), ("real", real is not None)) if not asked})
     size, choice = Size(tiles, photographs, fit, seed), Choice(tuple(baseline or ()), rotations, real)
     into = folder or settings().home / "evaluation" / "nadir-earth"
     with connect(autocommit=True) as conn, progress() as bar:

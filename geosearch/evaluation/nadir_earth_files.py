@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from geosearch.errors import InputError
 from geosearch.evaluation import nadir_earth_plot
 from geosearch.evaluation.composed_files import check_folder, save
-from geosearch.evaluation.nadir_earth_tables import fill, tables
+from geosearch.evaluation.nadir_earth_tables import check_places, fill, tables
 
 
 @dataclass(frozen=True)
@@ -22,12 +23,17 @@ class Files:
     figures: Path | None = None
     written: list[Path] = field(default_factory=list)
 
-    def check(self) -> None:
-        """Raise InputError where something could not be written: before the work, not after it."""
+    def check(self, unmeasured: Collection[str] = ()) -> None:
+        """Raise InputError where something could not be written: before the work, not after it.
+
+        unmeasured: names of tables that will not be made.
+        """
         if self.out is not None:
             check_folder(self.out)
         if self.document is not None and not self.document.is_file():
             raise InputError(f"{self.document}: there is no such document to fill the tables into")
+        if self.document is not None:
+            check_places(_read(self.document), unmeasured)
         if self.figures is not None:
             nadir_earth_plot.check(self.figures)
 
@@ -38,8 +44,15 @@ class Files:
             save(self.out, (json.dumps(report, ensure_ascii=False, indent=1) + "\n").encode())
             self.written.append(self.out)
         if self.document is not None:
-            save(self.document, fill(self.document.read_text("utf-8"), made).encode())
+            save(self.document, fill(_read(self.document), made).encode())
             self.written.append(self.document)
         if self.figures is not None:
             self.written.extend(nadir_earth_plot.draw(report, self.figures))
         return made
+
+
+def _read(document: Path) -> str:
+    try:
+        return document.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{document}: cannot be read as text ({error}); name another document") from error

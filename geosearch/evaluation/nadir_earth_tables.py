@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from geosearch.errors import InputError
@@ -31,20 +31,25 @@ def tables(report: Mapping[str, Any]) -> dict[str, str]:
     return made
 
 
+def check_places(document: str, unmeasured: Collection[str]) -> None:
+    """Raise InputError where a document has no place for a table, or one for a table that is not measured."""
+    names = [found["name"] for found in _BLOCK.finditer(document)]
+    lacking = sorted({*names} & {*unmeasured})
+    if not names:
+        raise InputError("the document has no place for a table: <!-- table: NAME --> … <!-- end -->, each on a line")
+    if lacking:
+        raise InputError(
+            f"the document has places for {', '.join(lacking)}, which this run does not measure; "
+            "ask for them (--rotations, --real), or take the places out"
+        )
+
+
 def fill(document: str, made: Mapping[str, str]) -> str:
     """Return a document with what stands between `<!-- table: NAME -->` and `<!-- end -->` replaced by the tables.
 
     Raises InputError where it has no such place, or one for a table that was not made.
     """
-    names = [found["name"] for found in _BLOCK.finditer(document)]
-    lacking = sorted(set(names) - set(made))
-    if not names:
-        raise InputError("the document has no place for a table: <!-- table: NAME --> … <!-- end -->, each on a line")
-    if lacking:
-        raise InputError(
-            f"the document has places for {', '.join(lacking)}, which this run did not measure; "
-            "ask for them (--rotations, --photographs), or take the places out"
-        )
+    check_places(document, {found["name"] for found in _BLOCK.finditer(document)} - set(made))
     return _BLOCK.sub(lambda found: f"{found[1]}{made[found['name']]}\n{found[3]}", document)
 
 

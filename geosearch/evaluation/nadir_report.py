@@ -100,8 +100,9 @@ def ask(photos: Images, source: VectorSource) -> tuple[Images, Queries, dict[str
     there = np.concatenate([block.there for block in found]) if found else np.zeros(0, bool)
     if not there.any():
         raise InputError(
-            f"no photograph has a footprint and a vector by {source.name} (of {len(photos)}, {len(shown)} with a footprint): "
-            "catalogue footprints, or bring the files here; for a space, embed the archive into it"
+            f"no photograph has a footprint and a vector by {source.name} "
+            f"(of {len(photos)}, {len(shown)} with a footprint): catalogue footprints, or bring the files here; "
+            "for a space, embed the archive into it"
         )
     asked = shown.only(there)
     image = np.concatenate([block.image[0] for block in found])[there]

@@ -79,3 +79,23 @@ def test_a_file_that_could_not_be_written_is_refused_at_once(case: Case) -> None
     result = _run("--out", case.folder / "nowhere" / "all.csv")
     assert result.exit_code == 1
     assert case.encoder.encoded == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (b"nothing", "no place for a table"),
+        (b"<!-- table: real -->\n<!-- end -->\n", "places for real"),
+        (b"\xff", "cannot be read as text"),
+    ],
+)
+def test_a_document_that_cannot_be_filled_is_told_before_an_hour_of_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: bytes, says: str
+) -> None:
+    monkeypatch.setenv("GEOSEARCH_DATABASE_URL", "postgresql:///?host=/nowhere")  # not even asked
+    document = tmp_path / "a.md"
+    document.write_bytes(text)
+    refused = CliRunner().invoke(app, ["evaluate", "nadir-earth", "--document", str(document)])
+    assert refused.exit_code == 1
+    assert says in refused.stderr
+    assert document.read_bytes() == text

@@ -198,7 +198,7 @@ def test_documents_that_cannot_be_filled_are_told_apart(report: dict[str, Any], 
     made = tables(report)
     with pytest.raises(InputError, match="no place for a table"):
         fill("nothing here", made)
-    with pytest.raises(InputError, match="real, which this run did not measure"):
+    with pytest.raises(InputError, match="real, which this run does not measure"):
         fill("<!-- table: real -->\n<!-- end -->", made)
     for files in (nadir_earth_files.Files(document=tmp_path / "b.md"), nadir_earth_files.Files(figures=tmp_path / "x")):
         with pytest.raises(InputError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -105,9 +106,10 @@ def read_pixels(
 ) -> NDArray[np.uint8]:
     """Return the pictures (n, size, size, 3) uint8 of rows (name, uri, the archive's root), from a file in folder.
 
-    The file is made where it is not there yet, and its name says which pictures and which size it holds.
+    The file is made where it is not there yet; its name depends on the pictures' names, sizes and times, and on size.
     """
-    key = hashlib.sha256(repr((size, [tuple(row) for row in rows])).encode()).hexdigest()[:16]
+    facts = [(row[0], path, stamp.st_size, stamp.st_mtime_ns) for row, path, stamp in map(_stamped, rows)]
+    key = hashlib.sha256(repr((size, facts)).encode()).hexdigest()[:16]
     path = folder / f"{what}-{key}.npy"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
@@ -121,6 +123,16 @@ def read_pixels(
         path.with_suffix(".tmp").replace(path)
     kept: NDArray[np.uint8] = np.load(path, mmap_mode="r")
     return kept
+
+
+def _stamped(row: tuple[str, str | None, str | None]) -> tuple[tuple[str, str | None, str | None], str, os.stat_result]:
+    path = files.locate(*row[1:])
+    try:
+        return row, str(path), path.stat()
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror}); was it moved? Catalogue its folder again"
+        ) from error
 
 
 def _read(where: tuple[str | None, str | None], size: int) -> NDArray[np.uint8]:

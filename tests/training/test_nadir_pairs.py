@@ -184,6 +184,18 @@ def test_pairs_come_from_the_database(catalogued, tmp_path):
             read_photos(conn, ["shots"], tiles, "tiles", 32, tmp_path, split(), least=1.5)
 
 
+def test_a_picture_that_was_replaced_is_read_again(catalogued, tmp_path):
+    with connect(catalogued) as conn:
+        before = read_tiles(conn, "tiles", 32, tmp_path, split())
+        Image.new("RGB", (40, 40), "red").save(tmp_path / "t0.png")
+        after = read_tiles(conn, "tiles", 32, tmp_path, split())
+        assert (np.asarray(after.pixels[0]) == (255, 0, 0)).all()
+        np.testing.assert_array_equal(after.pixels[1:], before.pixels[1:])
+        (tmp_path / "t1.png").unlink()
+        with pytest.raises(InputError, match="t1.png: .* was it moved"):
+            read_tiles(conn, "tiles", 32, tmp_path, split())
+
+
 @pytest.fixture
 def run(catalogued, tmp_path, monkeypatch):
     from geosearch_cli.main import app

@@ -81,7 +81,8 @@ comment on table geosearch.embedded_place is
     'is another now, the next embedding run makes the vector anew.';
 comment on column geosearch.embedded_place.image_id is 'The image.';
 comment on column geosearch.embedded_place.space_id is 'The space.';
-comment on column geosearch.embedded_place.place is 'Its geosearch.encoded_place then; null: none was known.';
+comment on column geosearch.embedded_place.lat is 'Latitude of its geosearch.encoded_place then, in degrees; null: none was known.';
+comment on column geosearch.embedded_place.lon is 'Longitude of it, in degrees.';
 
 comment on sequence geosearch.version_seq is 'The versions of vectors.';
 

@@ -204,18 +204,21 @@ class CellCount(Base):
 
 
 class EmbeddedPlace(Base):
-    """The place that a vector was made with, of a model that reads places; null: none was known.
+    """The place that a vector was made with, of a model that reads places, in degrees; null: none was known.
 
-    The image comes first in the key: images are removed one by one, spaces hardly ever.
+    Numbers, not a geography: map clients would list it as a layer. The image comes first in the key: images are removed
+    one by one, spaces hardly ever.
     """
 
     __tablename__ = "embedded_place"
+    __table_args__ = (CheckConstraint("num_nonnulls(lat, lon) <> 1", name="both"),)
 
     image_id: Mapped[int] = mapped_column(
         BigInteger, ForeignKey("geosearch.image.id", ondelete="CASCADE"), primary_key=True
     )
     space_id: Mapped[int] = mapped_column(ForeignKey("geosearch.space.id", ondelete="CASCADE"), primary_key=True)
-    place: Mapped[WKBElement | None] = mapped_column(Geography("POINT", srid=4326, spatial_index=False))
+    lat: Mapped[float | None]
+    lon: Mapped[float | None]
 
 
 class SavedQuery(Base):

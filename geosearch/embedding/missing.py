@@ -24,8 +24,8 @@ _PLACES = """
             cross join lateral (
                 select geosearch.encoded_place(i.nadir, i.footprint, i.problems) as place offset 0) p
             cross join lateral (
-                select s.image_id is not null and coalesce((e.place is null) <> (p.place is null)
-                    or st_distance(e.place, p.place, false) > 1, false) as moved) m
+                select s.image_id is not null and coalesce((e.lat is null) <> (p.place is null)
+                    or st_distance(st_point(e.lon, e.lat, 4326)::geography, p.place, false) > 1, false) as moved) m
 """
 # Said of each table joined, or each page reads the whole of it: a planner does not carry a range over an outer join.
 _OF_PAGE = "and {}.image_id between %(low)s and %(high)s"

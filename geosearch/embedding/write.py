@@ -38,12 +38,12 @@ _INSERT = """
 """
 # The images are locked by the statement above; those that are gone have nothing to keep.
 _PLACES = """
-    insert into geosearch.embedded_place as e (image_id, space_id, place)
-    select i.id, %(space)s, st_setsrid(st_makepoint(t.lon, t.lat), 4326)::geography
+    insert into geosearch.embedded_place as e (image_id, space_id, lat, lon)
+    select i.id, %(space)s, t.lat, t.lon
     from (select * from unnest(%(ids)s::bigint[], %(lat)s::float8[], %(lon)s::float8[]) as t (image_id, lat, lon)
           order by image_id) t
     cross join lateral (select id from geosearch.image where id = t.image_id offset 0) i
-    on conflict (image_id, space_id) do update set place = excluded.place
+    on conflict (image_id, space_id) do update set lat = excluded.lat, lon = excluded.lon
 """
 _FORGET = """
     delete from geosearch.reject r using {incoming} t

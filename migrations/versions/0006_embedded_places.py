@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 from alembic import op
-from geoalchemy2 import Geography
 
 revision = "0006"
 down_revision = "0005"
@@ -21,7 +20,10 @@ def upgrade() -> None:
         "embedded_place",
         sa.Column("image_id", sa.BigInteger(), nullable=False),
         sa.Column("space_id", sa.Integer(), nullable=False),
-        sa.Column("place", Geography("POINT", srid=4326, spatial_index=False)),
+        # Numbers, not a geography: map clients would list it as a layer.
+        sa.Column("lat", sa.Double()),
+        sa.Column("lon", sa.Double()),
+        sa.CheckConstraint("num_nonnulls(lat, lon) <> 1", name="embedded_place_both_check"),
         # The image first: images are removed one by one, spaces hardly ever.
         sa.PrimaryKeyConstraint("image_id", "space_id", name="embedded_place_pkey"),
         sa.ForeignKeyConstraint(

@@ -155,11 +155,11 @@ def test_an_ingester_fills_the_catalogue_and_spaces_but_makes_none(filled, login
         ingester.execute("update geosearch.image set uri = 'y.tif' where id = %s", [one])
         ingester.execute("insert into geosearch.space_toy (image_id, embedding) values (%s, '[1,0,0]')", [one])
         ingester.execute(
-            "insert into geosearch.embedded_place (image_id, space_id, place)"
-            " select %s, id, 'POINT(1 2)' from geosearch.space",
+            "insert into geosearch.embedded_place (image_id, space_id, lat, lon)"
+            " select %s, id, 2, 1 from geosearch.space",
             [one],
         )
-        ingester.execute("update geosearch.embedded_place set place = null")
+        ingester.execute("update geosearch.embedded_place set lat = null, lon = null")
         ingester.execute("insert into geosearch.model (name, dimension) values ('m', 3)")
         ingester.execute(
             "insert into geosearch.reject (archive_id, stage, reason) values (%s, 'embed', 'x')", [archive]

@@ -78,7 +78,7 @@ class Placed:
     def kept(self) -> dict[str, tuple[float, float] | None]:
         """The places that vectors were made with, as the database keeps them."""
         rows = self.archive.conn.execute(
-            "select i.name, st_y(e.place::geometry), st_x(e.place::geometry) from geosearch.embedded_place e"
+            "select i.name, e.lat, e.lon from geosearch.embedded_place e"
             " join geosearch.image i on i.id = e.image_id join geosearch.space s on s.id = e.space_id"
             " where s.name = 'placed'"
         ).fetchall()
@@ -233,7 +233,13 @@ def test_a_page_is_looked_up_and_not_searched_for_in_all_that_is_known(placed: P
     conn.execute(
         "insert into geosearch.space_placed (image_id, embedding) select id, '[1,0,0,0,0,0,0]' from geosearch.image"
     )
-    conn.execute("insert into geosearch.embedded_place select id, %s, nadir from geosearch.image", [space.id])
+    conn.execute(
+        conn.execute(
+            "insert into geosearch.embedded_place"
+            " select id, %s, st_y(nadir::geometry), st_x(nadir::geometry) from geosearch.image",
+            [space.id],
+        )[space.id],
+    )
     conn.execute("analyze geosearch.embedded_place, geosearch.space_placed, geosearch.image")
 
     def read_whole() -> list[int]:

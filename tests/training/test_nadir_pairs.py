@@ -192,7 +192,7 @@ def test_a_picture_that_was_replaced_is_read_again(catalogued, tmp_path):
         assert (np.asarray(after.pixels[0]) == (255, 0, 0)).all()
         np.testing.assert_array_equal(after.pixels[1:], before.pixels[1:])
         (tmp_path / "t1.png").unlink()
-        with pytest.raises(InputError, match="t1.png: .* was it moved"):
+        with pytest.raises(InputError, match=r"t1\.png: .* was it moved"):
             read_tiles(conn, "tiles", 32, tmp_path, split())
 
 

@@ -234,11 +234,9 @@ def test_a_page_is_looked_up_and_not_searched_for_in_all_that_is_known(placed: P
         "insert into geosearch.space_placed (image_id, embedding) select id, '[1,0,0,0,0,0,0]' from geosearch.image"
     )
     conn.execute(
-        conn.execute(
-            "insert into geosearch.embedded_place"
-            " select id, %s, st_y(nadir::geometry), st_x(nadir::geometry) from geosearch.image",
-            [space.id],
-        )[space.id],
+        "insert into geosearch.embedded_place"
+        " select id, %s, st_y(nadir::geometry), st_x(nadir::geometry) from geosearch.image",
+        [space.id],
     )
     conn.execute("analyze geosearch.embedded_place, geosearch.space_placed, geosearch.image")
 

@@ -10,8 +10,9 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from geosearch.encoders.config_file import read_json
 from geosearch.encoders.harmonics import MAX_DEGREE
-from geosearch.errors import ModelError, WeightsError
+from geosearch.errors import ModelError
 
 if TYPE_CHECKING:
     from geosearch.encoders.satclip import SirenLocation
@@ -49,12 +50,7 @@ def write_folder(folder: Path, module: SirenLocation, config: dict[str, Any], *,
 def read_config(folder: Path, remedy: str = "") -> dict[str, Any]:
     """Return a folder's location.json, checked. Raises WeightsError where it is missing, ModelError where wrong."""
     path = folder / CONFIG
-    try:
-        config = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError as error:
-        raise WeightsError(f"there is no {path}; {remedy or 'give the folder of a location encoder'}") from error
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path}: cannot be read as JSON ({error}); write it again") from error
+    config = read_json(path, remedy or "give the folder of a location encoder")
     check_config(config, path)
     return dict(config)
 

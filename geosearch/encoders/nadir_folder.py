@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from geosearch.encoders import nadir_picture
+from geosearch.encoders.config_file import read_json
 from geosearch.errors import ModelError, WeightsError
 from geosearch.nadir.fourier import NadirShape
 from geosearch.nadir.model import NadirModel
@@ -53,12 +54,7 @@ def read_config(folder: Path, remedy: str = "") -> dict[str, Any]:
     remedy: how to get the folder, for the message. What the keys hold is checked by `build`.
     """
     path = folder / CONFIG
-    try:
-        config = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError as error:
-        raise WeightsError(f"there is no {path}; {remedy or 'give the folder of a nadir-aware model'}") from error
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path}: cannot be read as JSON ({error}); write it again") from error
+    config = read_json(path, remedy or "give the folder of a nadir-aware model")
     if not isinstance(config, dict) or config.get("family") != "nadir":
         raise ModelError(f"{path}: family must be nadir; this is no folder of a nadir-aware model")
     return config

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import psycopg
-from numpy.typing import NDArray
 
 from geosearch.catalog.ingest import add
 from geosearch.database.archives import list_archives, remove_archive
@@ -144,14 +143,6 @@ def _index(planned: photos.Photos) -> dict[str, Any]:
         for i, name in enumerate(planned.name)
     ]
     return {"type": "FeatureCollection", "features": features}
-
-
-def offsets_m(conn: psycopg.Connection[Any], name: str) -> NDArray[np.float64]:
-    """Return how far from its nadir each photograph of an archive looks (n,), to the middle of its footprint."""
-    from geosearch.evaluation.nadir_data import read_images
-
-    images = read_images(conn, [name])
-    return distance_m(images.nadir_lat, images.nadir_lon, images.middle_lat, images.middle_lon)
 
 
 def _catalogue(

@@ -24,6 +24,7 @@ class Weather:
 
 
 TRAINING = Weather()
+LIGHT = Weather(0.08, 0.0, 0.12, 0.04, 0.1, 2.0)  # tiles are clear, but no two sensors see alike
 HELD_OUT = Weather(haze=0.35, cloud=0.45, exposure=0.25, tint=0.14, contrast=0.35, grain=5.0)
 
 

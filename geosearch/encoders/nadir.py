@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,12 +16,15 @@ from geosearch.encoders import weights
 from geosearch.encoders.base import Vectors, check_readable, unit
 from geosearch.encoders.memory import in_halves
 from geosearch.encoders.nadir_plan import NadirPlan
+from geosearch.encoders.precision import half_on_gpu
 from geosearch.encoders.resize import Resize
 from geosearch.errors import GeosearchError, InputError, ModelError
 from geosearch.item import Item
 
 if TYPE_CHECKING:
     import torch
+
+    from geosearch.nadir.model import NadirModel
 
 
 class Prepared(NamedTuple):
@@ -49,7 +52,7 @@ class NadirAwareEncoder:
         import torch
 
         self.plan, self.info, self.device = built, built.info, torch.device(device)
-        self._model = _build(built)
+        self._model = network(built)
         # Not the nadir's encoder: it is small, and its waves are summed in float64, which some devices lack.
         self._model.tower.to(self.device)
         self._model.salad.to(self.device)
@@ -126,22 +129,16 @@ class NadirAwareEncoder:
         return unit(both, self.info.name)
 
     def _images(self, pixels: torch.Tensor) -> torch.Tensor:
-        import torch
-
         from geosearch.nadir.towers import normalise
 
         moved = normalise(
             pixels.to(self.device, non_blocking=True), self.plan.preprocess["mean"], self.plan.preprocess["std"]
         )
-        # Half precision is a GPU's gain; on the CPU it would only cost accuracy. SALAD shares out in float32 itself.
-        with torch.autocast(self.device.type, dtype=torch.float16, enabled=self.device.type == "cuda"):
-            out: torch.Tensor = self._model.image(moved)
-        if self.device.type == "cuda" and not torch.isfinite(out).all():
-            out = self._model.image(moved)  # a tower whose activations overflow half precision
-        return out
+        return half_on_gpu(self._model.image, moved)  # SALAD shares out in float32 itself
 
 
-def _build(built: NadirPlan) -> Any:
+def network(built: NadirPlan) -> NadirModel:
+    """Return the network of a plan with its weights, on the CPU. Raises ModelError, which names the model."""
     from geosearch.encoders import nadir_folder
 
     weights.offline()

@@ -13,6 +13,7 @@ from geosearch.encoders import tokenizer, weights
 from geosearch.encoders.base import Vectors, check_readable, unit
 from geosearch.encoders.memory import in_halves
 from geosearch.encoders.openclip_plan import Plan
+from geosearch.encoders.precision import half_on_gpu
 from geosearch.encoders.resize import Resize
 from geosearch.errors import GeosearchError, InputError, ModelError
 from geosearch.item import Item
@@ -82,18 +83,10 @@ class OpenClipEncoder:
         return np.concatenate(parts) if parts else np.empty((0, self.info.dimension), np.float32)
 
     def _forward(self, kind: str, batch: torch.Tensor) -> torch.Tensor:
-        import torch
-
         moved = batch.to(self.device, non_blocking=True)
         if kind == "image":
             moved = (moved.float() / 255 - self._mean) / self._std
-        encode = self._model.encode_image if kind == "image" else self._model.encode_text
-        # Half precision is a GPU's gain; on the CPU it would only cost accuracy.
-        with torch.autocast(self.device.type, dtype=torch.float16, enabled=self.device.type == "cuda"):
-            out: torch.Tensor = encode(moved).float()
-        if self.device.type == "cuda" and not torch.isfinite(out).all():
-            out = encode(moved).float()  # a model whose activations overflow half precision
-        return out
+        return half_on_gpu(self._model.encode_image if kind == "image" else self._model.encode_text, moved)
 
     def _tokenize(self, text: str) -> torch.Tensor:
         with self._tokenizer_lock:

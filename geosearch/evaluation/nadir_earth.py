@@ -22,13 +22,14 @@ from geosearch.demo import archive, photos
 from geosearch.demo.photos import PHOTOGRAPHS, Law
 from geosearch.errors import GeosearchError, InputError
 from geosearch.geometry import distance_m
+from geosearch.training.nadir_options import Options
+from geosearch.training.nadir_photos import LENSES, MOST_M
 
 VERSION = 1  # of what is rendered: another version is made anew
 START = np.datetime64("2020-06-09T12:00:00")  # training saw six days of December 2019
-HORIZON_M = 2_300_000.0
-HORIZON = Law(lambda rng: float(rng.uniform(0, HORIZON_M)), (*PHOTOGRAPHS.lenses, 0.2, 0.1), sky=True)
+HORIZON = Law(lambda rng: float(rng.uniform(0, MOST_M)), LENSES, sky=True)
 LAWS = {"photographs": PHOTOGRAPHS, "horizon": HORIZON}
-TRAINING_SHARE = 0.25  # of horizon's law among the photographs that mini-nadir learned from
+TRAINING_SHARE = Options.uniform  # of horizon's law among the photographs that mini-nadir learned from
 TILES = "nadir-earth-tiles"
 INDEX = "photographs.geojson"
 MARK = "nadir-earth"  # the property of an archive that says it was made here

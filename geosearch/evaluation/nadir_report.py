@@ -21,6 +21,11 @@ from geosearch.geometry import PHOTO_REACH_M, Floats
 Progress = Callable[[str], Callable[[int, int], None]]
 
 
+def silent(_: str) -> Callable[[int, int], None]:
+    """Tell nobody."""
+    return lambda _done, _of: None
+
+
 @dataclass(frozen=True)
 class Measured:
     """What was measured. photos: those with a footprint and a vector, q; tiles: all of the database.
@@ -58,7 +63,7 @@ def measure(
     see `nadir_ways.rank`. priors: by way, "prior" and "concat+prior". progress: called with what is about to be done,
     returns what is called with (done, of). Raises InputError where nothing can be measured, which it explains.
     """
-    step = progress or (lambda _: lambda _done, _of: None)
+    step = progress or silent
     facts: dict[str, Any] = {"vectors": source.name, "rotations": rotations, "radius_km": radius_m / 1000}
     asked, queries, left_out = ask(photos, source)
     relevant = nadir_relevant.relevant(conn, asked, tiles, step("footprints"))

@@ -15,7 +15,7 @@ import psycopg
 from geosearch.errors import InputError
 from geosearch.evaluation import nadir_answers, nadir_fit, nadir_relevant, nadir_table
 from geosearch.evaluation.nadir_data import read_images
-from geosearch.evaluation.nadir_report import Measured, Progress, measure
+from geosearch.evaluation.nadir_report import Measured, Progress, measure, silent
 from geosearch.evaluation.nadir_vectors import VectorSource
 from geosearch.evaluation.nadir_ways import (
     CONCAT,
@@ -86,7 +86,7 @@ def by_answers(
         raise InputError("two files of answers have one name; rename one: the name says which rows are whose")
     for path in paths:
         next(nadir_answers.read(path), None)  # that it can be read, before what takes minutes
-    step = progress or (lambda _: lambda _done, _of: None)
+    step = progress or silent
     relevant = nadir_relevant.relevant(conn, shown, known, step("footprints"))
     facts: dict[str, Any] = {
         "photos": photos,
@@ -114,7 +114,7 @@ def fit(
     """Return priors fitted on an archive of photographs that are not the measured ones. Raises InputError."""
     nadir_fit.check_fitted_on(fitted_on, photos)
     ways = (PRIOR, CONCAT_PRIOR) if source.null is not None else (PRIOR,)
-    step = progress or (lambda _: lambda _done, _of: None)
+    step = progress or silent
     images = read_images(conn, [fitted_on])
     priors = nadir_fit.fit_priors(
         conn, images, read_images(conn, tiles), source, ways, progress=step("footprints of the prior")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import torch
 from torch import Tensor, nn
 
 from geosearch.nadir.fourier import NadirEncoder, NadirShape
@@ -45,13 +44,3 @@ class NadirModel(nn.Module):
         """Return all three vectors. lat, lon: (b,) degrees, NaN where the nadir is not known."""
         image, nadir = self.image(pixels), self.nadir(lat, lon)
         return Vectors(image, nadir, self.fusion(image, nadir))
-
-
-@torch.no_grad()
-def follow(average: nn.Module, model: nn.Module, keep: float) -> None:
-    """Move an exponential average of weights towards a model's: average ← keep · average + (1 − keep) · model."""
-    for a, b in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
-        if a.is_floating_point():
-            a.lerp_(b, 1 - keep)
-        else:
-            a.copy_(b)

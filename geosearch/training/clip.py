@@ -21,7 +21,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from geosearch.errors import InputError
+from geosearch.training.averages import follow
 from geosearch.training.contrast import info_nce, multi_positive
+from geosearch.training.rates import plateau
+from geosearch.training.run_files import append_record, save_checkpoint
 from geosearch.training.views import Batch, Views
 
 MEAN, STD = (0.36, 0.37, 0.36), (0.26, 0.26, 0.27)
@@ -50,10 +53,7 @@ class Options:
 
     def rate(self, step: int) -> float:
         """Return the learning rate of a step: warm-up, plateau, then a fall along 1 − √x."""
-        fall = max(1, round(self.steps * self.decay))
-        left = (self.steps - step) / fall
-        down = 1.0 if left >= 1 else 1 - math.sqrt(1 - max(left, 0.0))
-        return self.learning_rate * min(1.0, (step + 1) / self.warmup) * down
+        return plateau(step, self.steps, self.learning_rate, self.warmup, self.decay)
 
 
 def train(
@@ -84,14 +84,13 @@ def train(
             group["lr"] = options.rate(step)
         losses = _step(model, pair_scale, optimizer, batch, tokenize, options, device)
         step += 1
-        _follow(average, model, min(options.average, step / (step + 10)))
+        follow(average, model, min(options.average, step / (step + 10)))
         for key, value in losses.items():
             sums[key] = sums.get(key, 0.0) + value
         if step % 50 == 0:
             record = {"step": step, "seconds": spent + time.monotonic() - began, **{k: v / 50 for k, v in sums.items()}}
             sums = {}
-            with (out / RUN / "log.jsonl").open("a") as log:
-                log.write(json.dumps({k: round(v, 5) for k, v in record.items()}) + "\n")
+            append_record(out / RUN / "log.jsonl", record)
             report(record)
         if step % every == 0 or step == options.steps:
             state = {
@@ -103,8 +102,7 @@ def train(
                 "seconds": spent + time.monotonic() - began,
                 "options": asdict(options),
             }
-            torch.save(state, out / RUN / "checkpoint.tmp")
-            (out / RUN / "checkpoint.tmp").replace(out / RUN / "checkpoint.pt")
+            save_checkpoint(out / RUN / "checkpoint.pt", state)
             write_weights(average, out)
 
 
@@ -205,15 +203,6 @@ def _groups(model: nn.Module, pair_scale: nn.Parameter, decay: float) -> list[di
     matrices = [p for p in model.parameters() if p.ndim >= 2]
     others = [p for p in model.parameters() if p.ndim < 2]
     return [{"params": matrices, "weight_decay": decay}, {"params": [*others, pair_scale], "weight_decay": 0.0}]
-
-
-@torch.no_grad()
-def _follow(average: nn.Module, model: nn.Module, keep: float) -> None:
-    for a, b in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
-        if a.is_floating_point():
-            a.lerp_(b, 1 - keep)
-        else:
-            a.copy_(b)
 
 
 def _resume(

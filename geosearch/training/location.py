@@ -5,7 +5,6 @@ The image tower is frozen: a bank's keys are its vectors as they are, and only t
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable
@@ -27,6 +26,7 @@ from geosearch.errors import InputError
 from geosearch.geometry import EARTH_RADIUS_M, unit_vectors
 from geosearch.training.contrast import multi_positive
 from geosearch.training.place_views import PlaceViews, place_views
+from geosearch.training.run_files import append_record, save_checkpoint
 
 IMAGES = "mini-clip"
 RUN = "run"  # the checkpoint, the views and the log lie apart from the finished model
@@ -100,13 +100,11 @@ def train(
     aligned = {"model": images.info.name, "weights_sha256": images.info.weights_sha256}
 
     def log(record: dict[str, float]) -> None:
-        with (out / RUN / "log.jsonl").open("a") as file:
-            file.write(json.dumps({k: round(v, 5) for k, v in record.items()}) + "\n")
+        append_record(out / RUN / "log.jsonl", record)
         report(record)
 
     def keep(state: dict[str, Any], net: SirenLocation) -> None:
-        torch.save(state, checkpoint.with_suffix(".tmp"))
-        checkpoint.with_suffix(".tmp").replace(checkpoint)
+        save_checkpoint(checkpoint, state)
         write_folder(out, net, {"aligned_with": aligned, "trained": {"steps": state["step"], **asdict(options)}})
 
     learn(views, options, device, every, resume, log, keep)

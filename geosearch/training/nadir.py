@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from geosearch.nadir.loss import multi_similarity
-from geosearch.nadir.model import NadirModel, follow
+from geosearch.nadir.model import NadirModel
 from geosearch.nadir.towers import normalise
+from geosearch.training.averages import follow
 from geosearch.training.contrast import info_nce
 from geosearch.training.nadir_batches import Part, draw, right_and_wrong
 from geosearch.training.nadir_catalogued import Photos

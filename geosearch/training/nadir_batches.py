@@ -19,7 +19,6 @@ from geosearch.training.nadir_ground import Tiles
 from geosearch.training.nadir_options import Options
 from geosearch.training.nadir_photos import shoot
 
-LIGHT = atmosphere.Weather(0.08, 0.0, 0.12, 0.04, 0.1, 2.0)  # tiles are clear, but no two sensors see alike
 SIMULATED = -1
 
 
@@ -144,4 +143,4 @@ def right_and_wrong(
 
 
 def _light(pixels: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    return atmosphere.apply(np.asarray(pixels, np.float32)[None], rng, LIGHT)[0]
+    return atmosphere.apply(np.asarray(pixels, np.float32)[None], rng, atmosphere.LIGHT)[0]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from geosearch.errors import InputError
+from geosearch.training.rates import plateau
 
 PRECISIONS = ("bf16", "fp16", "off")
 IMAGE_LOSSES = ("contrast", "similarity")
@@ -63,10 +64,7 @@ class Options:
 
     def rate(self, step: int) -> float:
         """Return the learning rate of a step: warm-up, plateau, then a fall along 1 − √x."""
-        fall = max(1, round(self.steps * self.decay))
-        left = (self.steps - step) / fall
-        down = 1.0 if left >= 1 else 1 - math.sqrt(1 - max(left, 0.0))
-        return self.learning_rate * min(1.0, (step + 1) / self.warmup) * down
+        return plateau(step, self.steps, self.learning_rate, self.warmup, self.decay)
 
     def check_resumed(self, before: Mapping[str, Any], where: str) -> None:
         """Raise InputError, by name, where a checkpoint's options are others. Steps may change: a run may be prolonged.

@@ -10,13 +10,11 @@ from numpy.typing import NDArray
 
 from geosearch.bluemarble import atmosphere, camera, raster
 from geosearch.demo import orbit
+from geosearch.demo.photos import DAYS, LOWEST_SUN, PHOTOGRAPHS, SPREAD_M, START, WIDTH_M
 from geosearch.geometry import EARTH_RADIUS_M, Floats, destination, distance_m, unit_vectors
 
 MOST_M = 2_300_000.0  # from 430 km the ground beyond this lies behind the horizon
-SPREAD_M = 420_000.0
-WIDTH_M = (170_000.0, 480_000.0)
-LENSES = (1.0, 0.7, 0.5, 0.35, 0.2, 0.1)  # far ground is seen at a low angle: a longer lens keeps the sky out
-LOWEST_SUN = 8.0  # degrees over the horizon
+LENSES = (*PHOTOGRAPHS.lenses, 0.2, 0.1)  # longer ones, for ground near the horizon
 MARGIN = 1.2  # of the caps that say what a photograph may show: beside sky half a pixel is tens of kilometres
 _EDGE = 9  # pixels a side of the trial views that tell whether there is sky
 
@@ -37,7 +35,7 @@ class Shots:
 @cache
 def track() -> tuple[orbit.Track, NDArray[np.float32]]:
     """Return six days of the station's path, a point each 20 s, and its unit vectors (n, 3)."""
-    path = orbit.track(orbit.element_set(), np.datetime64("2019-12-09T16:38:29"), 6 * 24)
+    path = orbit.track(orbit.element_set(), START, DAYS * 24)
     return path, unit_vectors(path.lat, path.lon).astype(np.float32)
 
 

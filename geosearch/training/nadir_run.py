@@ -27,6 +27,7 @@ from geosearch.training.nadir_ground import Tiles, read_tiles
 from geosearch.training.nadir_plot import check_plot, plot_log
 from geosearch.training.nadir_ranks import Ranks, ranks
 from geosearch.training.nadir_start import begin
+from geosearch.training.run_files import append_record, save_checkpoint
 from geosearch.training.split import split
 from geosearch.whole_files import write_whole
 
@@ -85,16 +86,14 @@ def train(
             _cut(log, int(resume["step"]) if resume else 0)
 
         def told(record: Record) -> None:
-            with log.open("a") as file:
-                file.write(json.dumps({k: round(v, 5) for k, v in record.items()}) + "\n")
+            append_record(log, record)
             report(record)
 
         def keep(state: dict[str, Any], net: NadirModel) -> None:
             # The folder first: it refuses weights that are not finite, and the last good checkpoint stays.
             trained = {"steps": state["step"], **facts, "options": asdict(options)}
             nadir_folder.write_folder(out, net, {**config, "trained": trained})
-            torch.save({**state, "facts": facts}, checkpoint.with_suffix(".tmp"))
-            checkpoint.with_suffix(".tmp").replace(checkpoint)
+            save_checkpoint(checkpoint, {**state, "facts": facts})
             if plot is not None:
                 plot_log(log, plot)
 

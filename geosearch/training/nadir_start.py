@@ -15,8 +15,8 @@ from typing import Any
 
 import torch
 
-from geosearch.encoders import nadir_folder, nadir_names, registry, weights
-from geosearch.encoders.names import FEATURES
+from geosearch.encoders import nadir, nadir_names, nadir_plan, registry, weights
+from geosearch.encoders.names import FEATURES, parse
 from geosearch.encoders.spec import Spec
 from geosearch.errors import InputError, ModelError
 from geosearch.nadir.fourier import NadirShape
@@ -72,12 +72,12 @@ def begin(name: str, seed: int, size: int | None = None, salad: SaladShape | Non
 
 
 def _go_on(name: str, size: int | None, salad: SaladShape | None) -> tuple[NadirModel, Config]:
-    encoder: Any = registry.load(name, "cpu")
-    config = deepcopy(encoder.plan.config)
+    plan = nadir_plan.plan(parse(name))
+    config = deepcopy(plan.config)
     side = config["picture"]["size"]
     if size not in (None, side[0]) or (salad is not None and asdict(salad) != config["salad"]):
         raise InputError(f"{name} has its own size and shape of SALAD; leave --size and --shape out, or take its tower")
-    model = nadir_folder.load_weights(nadir_folder.build(config), encoder.plan.path)
+    model = nadir.network(plan)
     return model.requires_grad_(True).to(memory_format=torch.channels_last), config
 
 

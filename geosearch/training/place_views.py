@@ -18,7 +18,6 @@ from geosearch.training.views import land_places, nadirs
 
 VIEWS = ("a tile of 300 km", "a tile of 220–400 km, turned a little, in light weather", "a simulated photograph")
 BLOCK = 2000  # places a file: what an interrupted run loses at most
-_LIGHT = atmosphere.Weather(0.08, 0.0, 0.12, 0.04, 0.1, 2.0)
 _ENCODED = 250
 
 
@@ -90,7 +89,7 @@ def render(lat: Floats, lon: Floats, size: int, rng: np.random.Generator) -> NDA
     return np.stack(
         [
             np.clip(np.rint(plain), 0, 255).astype(np.uint8),
-            atmosphere.apply(varied, rng, _LIGHT),
+            atmosphere.apply(varied, rng, atmosphere.LIGHT),
             atmosphere.apply(oblique, rng),
         ]
     )

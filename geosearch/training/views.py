@@ -82,5 +82,5 @@ class Views:
         width = np.exp(rng.uniform(np.log(190e3), np.log(440e3), n))
         photo_patch = camera.photo_view(eye_lat, eye_lon, aim_lat, aim_lon, width, self._size, rng.uniform(0, 360, n))
         photos = atmosphere.apply(earth.sample(*photo_patch), rng)
-        tiles = atmosphere.apply(clear, rng, atmosphere.Weather(0.08, 0.0, 0.12, 0.04, 0.1, 2.0))
+        tiles = atmosphere.apply(clear, rng, atmosphere.LIGHT)
         return Batch(tiles, photos, texts, flags, claims)

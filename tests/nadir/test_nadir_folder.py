@@ -14,7 +14,8 @@ from safetensors.torch import load_file, save_file
 
 from geosearch.encoders import nadir_folder
 from geosearch.errors import ModelError, WeightsError
-from geosearch.nadir.model import NadirModel, follow
+from geosearch.nadir.model import NadirModel
+from geosearch.training.averages import follow
 
 CONFIG: dict[str, Any] = {
     "family": "nadir",
